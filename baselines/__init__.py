@@ -1,0 +1,1 @@
+"""What answers: the interpreters that ship with unfooled, and adapters for other libraries."""

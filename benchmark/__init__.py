@@ -1,0 +1,1 @@
+"""unfooled: which interpreters stay honest when the model is made to lie?"""

@@ -1,0 +1,1 @@
+"""Data: scenes drawn from a seed, and images from outside."""

@@ -1,0 +1,120 @@
+"""Name → object. The catalogue is the entry points of installed packages; ``package.module:Name`` works everywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import importlib
+import importlib.metadata
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from unfooled.types import NotAttackable, Part, UnknownPart
+
+Kind = Literal["interpreters", "manipulations", "metrics", "datasets", "models", "adapters"]
+KINDS: tuple[Kind, ...] = ("interpreters", "manipulations", "metrics", "datasets", "models")
+
+
+def _entry_points(kind: Kind) -> dict[str, importlib.metadata.EntryPoint]:
+    return {e.name: e for e in importlib.metadata.entry_points(group=f"unfooled.{kind}")}
+
+
+def names(kind: Kind) -> list[str]:
+    """The catalogue's names of one kind, sorted; nothing is imported."""
+    return sorted(_entry_points(kind))
+
+
+def near_miss(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` where a known word is close, else an empty string."""
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def find(kind: Kind, name: str) -> Callable:
+    """The object behind a catalogue name, ``adapter:Name`` (interpreters) or ``package.module:Name``.
+
+    Raises UnknownPart with the near miss. The working directory is searched last.
+    """
+    points = _entry_points(kind)
+    if name in points:
+        return points[name].load()
+    if ":" not in name:
+        known = ", ".join(sorted(points)) or "nothing"
+        hint = near_miss(name, points) or f"; the catalogue has {known}, and package.module:Name works too"
+        raise UnknownPart(f"{kind}: no {name!r}{hint}")
+    module_name, _, attribute = name.partition(":")
+    if kind == "interpreters" and module_name in (adapters := _entry_points("adapters")):
+        return functools.partial(adapters[module_name].load(), attribute)
+    return _from_module(kind, name, module_name, attribute)
+
+
+def _from_module(kind: Kind, name: str, module_name: str, attribute: str) -> Callable:
+    cwd = os.getcwd()
+    if cwd not in sys.path:
+        sys.path.append(cwd)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and not (module_name == error.name or module_name.startswith(error.name + ".")):
+            raise UnknownPart(f"{kind}: {name!r} needs {error.name!r}, which is not installed; install it") from error
+        raise UnknownPart(
+            f"{kind}: no module {module_name!r} for {name!r}; it must be importable from {cwd} or installed"
+        ) from error
+    found = module
+    for step in attribute.split("."):
+        if not hasattr(found, step):
+            offered = [n for n in vars(module) if not n.startswith("_")]
+            raise UnknownPart(f"{kind}: {module_name!r} has no {attribute!r}{near_miss(attribute, offered)}")
+        found = getattr(found, step)
+    if not callable(found):
+        raise UnknownPart(f"{kind}: {name!r} is a {type(found).__name__}; it must be a class or a function")
+    return found
+
+
+def build(kind: Kind, part: Part) -> Callable:
+    """The part, built: a class is called with the arguments, a function is bound to them.
+
+    A value that is itself a Part is built first, as the same kind. Raises UnknownPart for an argument that is not taken.
+    """
+    target = find(kind, part.use)
+    arguments = {k: build(kind, v) if isinstance(v, Part) else v for k, v in part.arguments.items()}
+    adapter = isinstance(target, functools.partial)
+    if not adapter:
+        _check_arguments(kind, part.use, target, arguments)
+    if inspect.isclass(target) or adapter:
+        try:
+            return target(**arguments)
+        except (TypeError, ValueError) as error:
+            raise UnknownPart(f"{kind}: {part.label}: {error}") from error
+    return functools.partial(target, **arguments) if arguments else target
+
+
+def _check_arguments(kind: Kind, name: str, target: Callable, arguments: dict[str, object]) -> None:
+    taken = inspect.signature(target).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        return
+    for word in arguments:
+        if word not in taken:
+            hint = near_miss(word, taken) or f"; it takes {', '.join(taken) or 'none'}"
+            raise UnknownPart(f"{kind}: {name!r} has no argument {word!r}{hint}")
+
+
+def trait(interpreter: Callable, name: str, default: object) -> object:
+    """What an interpreter declares of itself (``family``, ``at``, ``signed``, ``stochastic``), or the default."""
+    while isinstance(interpreter, functools.partial):
+        interpreter = interpreter.func
+    return getattr(interpreter, name, default)
+
+
+def attackable(interpreter: Callable, label: str) -> Callable:
+    """The same interpreter with ``create_graph`` switched on. Raises NotAttackable, by name, where it has none."""
+    if dataclasses.is_dataclass(interpreter):
+        if "create_graph" in {f.name for f in dataclasses.fields(interpreter)}:
+            return dataclasses.replace(interpreter, create_graph=True)
+    elif "create_graph" in inspect.signature(interpreter).parameters:
+        return functools.partial(interpreter, create_graph=True)
+    raise NotAttackable(f"{label}: has no create_graph; a manipulation needs a map that carries a graph to the weights")

@@ -1,0 +1,1 @@
+"""What ranks: from rows on, nobody touches a model (verification apart)."""

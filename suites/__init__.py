@@ -1,0 +1,1 @@
+"""Suite files, and the frozen twins that ship with them."""
