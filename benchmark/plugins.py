@@ -78,7 +78,7 @@ def _from_module(kind: Kind, name: str, module_name: str, attribute: str) -> Cal
 def build(kind: Kind, part: Part) -> Callable:
     """The part, built: a class is called with the arguments, a function is bound to them.
 
-    A value that is itself a Part is built first, as the same kind. Raises UnknownPart for an argument that is not taken.
+    A value that is itself a Part is built first, as the same kind. Raises UnknownPart for an argument not taken.
     """
     target = find(kind, part.use)
     arguments = {k: build(kind, v) if isinstance(v, Part) else v for k, v in part.arguments.items()}
