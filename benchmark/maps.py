@@ -38,12 +38,11 @@ def says_nothing(maps: Maps) -> np.ndarray:
     Constant means that its range is at most 1e-6 of its largest magnitude (float32 rounding), or that it is below
     1e-30 everywhere. Decided here once, before any metric, so that no metric ever meets an undefined map.
     """
-    flat = maps.reshape(len(maps), -1)
-    with np.errstate(invalid="ignore"):
-        low, high = flat.min(1), flat.max(1)
+    with np.errstate(invalid="ignore"):  # least and largest are NaN or infinite where any pixel is
+        low, high = maps.min((1, 2)).astype(np.float64), maps.max((1, 2)).astype(np.float64)
         largest = np.maximum(np.abs(low), np.abs(high))
-        flat_maps = (high - low <= 1e-6 * largest) | (largest < 1e-30)
-    return flat_maps | ~np.isfinite(flat).all(1)
+        varies = (high - low > 1e-6 * largest) & (largest >= 1e-30)
+    return ~(varies & np.isfinite(low) & np.isfinite(high))
 
 
 def min_max(maps: Maps) -> Maps:
