@@ -1,0 +1,75 @@
+"""What every gradient-like interpreter needs of a model: its target logits, and the activation at T. Nothing stays behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from unfooled.types import UnfooledError
+
+
+def leaf(inputs: Tensor, create_graph: bool = False) -> Tensor:
+    """The inputs as something to differentiate by: a detached copy that requires grad.
+
+    Inputs that already require grad are kept as they are under ``create_graph``, so that the map's graph reaches
+    them too.
+    """
+    return inputs if create_graph and inputs.requires_grad else inputs.detach().requires_grad_()
+
+
+def target_logits(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    """(n,): the logit of each image's target, from one ordinary call of the model."""
+    return model(inputs).gather(1, targets[:, None])[:, 0]
+
+
+def gradient(outputs: Tensor, wrt: Tensor, create_graph: bool) -> Tensor:
+    """∂ Σ outputs / ∂ wrt. Touches no ``.grad``; without ``create_graph`` the answer carries no graph."""
+    (answer,) = torch.autograd.grad(outputs.sum(), wrt, create_graph=create_graph)
+    return answer if create_graph else answer.detach()
+
+
+@dataclass(slots=True)
+class Captured:
+    """The activation at T of the last forward pass."""
+
+    at: Tensor | None = None
+
+    @property
+    def activation(self) -> Tensor:
+        """(n, k, s, s). Raises UnfooledError where the forward pass never reached T."""
+        if self.at is None:
+            raise UnfooledError("target layer: the forward pass never called it; name a module that the model uses")
+        return self.at
+
+
+@contextmanager
+def activation_at_target(model: nn.Module, create_graph: bool = False) -> Iterator[Captured]:
+    """Within the block every forward pass leaves the activation at T (the input of ``model.target_layer``) in the answer.
+
+    Without ``create_graph`` the activation is cut from what lies below it, so that no backward pass goes deeper.
+    A list of tensors, as torchvision's dense layers take it, becomes its concatenation.
+    """
+    captured = Captured()
+
+    def capture(module: nn.Module, arguments: tuple) -> tuple:
+        (given, *others) = arguments
+        whole = torch.cat(given, 1) if isinstance(given, list) else given
+        keep = create_graph and whole.requires_grad
+        captured.at = whole if keep else whole.detach().requires_grad_()
+        passed_on = captured.at.clone()  # a module that works in place must not write into what was captured
+        if isinstance(given, list):
+            # The dense block goes on to concatenate this very list: with T in it, the way around the layer leads
+            # through T as well.
+            given[:] = [passed_on]
+            passed_on = given
+        return passed_on, *others
+
+    handle = model.get_submodule(model.target_layer).register_forward_pre_hook(capture)
+    try:
+        yield captured
+    finally:
+        handle.remove()
