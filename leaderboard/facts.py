@@ -1,0 +1,67 @@
+"""What stands beside a score: coverage, silent maps, raw similarities, controls, cost, and why one is not ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from unfooled.leaderboard import stability as st
+from unfooled.leaderboard.stability import Study
+
+COST = ("forward", "backward", "memory", "seconds")
+
+
+def beside(what: Study, member: Mapping[str, np.ndarray], counted: np.ndarray) -> pd.DataFrame:
+    """One row per interpreter of the study, in its order; ``tables.COLUMNS`` says what each column means."""
+    families, raw = [what.family(i) for i in what.interpreters], _raw(what)
+    frame = pd.DataFrame(
+        {
+            "interpreter": list(what.interpreters),
+            "family": families,
+            "canary": [f == "canary" for f in families],
+            "metrics_counted": counted.sum(1),
+            "insensitive": ~st.sensitive(counted),
+            "coverage": st.coverage(what),
+            "silent": sum(b.silent for b in what.blocks),
+            "missing": st.missing_cells(what, member["attacked"] | member["transfer"]),
+            "self_noise": 1 - raw.pop("self"),
+            **raw,
+            **{word: [_cost(what, i, word) for i in what.interpreters] for word in COST},
+        }
+    )
+    has_cells = member["transfer"].any(0)
+    reasons = [_reason(f, len(what.metrics), c) for f, c in zip(frame.itertuples(), has_cells, strict=True)]
+    return frame.assign(reason=reasons)
+
+
+def _cost(what: Study, interpreter: str, word: str) -> float:
+    value = (what.about(interpreter).get("cost") or {}).get(word)
+    return float("nan") if value is None else float(value)
+
+
+def _raw(what: Study) -> dict[str, np.ndarray]:
+    """Uncalibrated mean similarities, (i,) each, over settings, cells, images and metrics: for orientation only."""
+    means = {
+        "raw_fooled": [st.mean(b.mean(b.fooled), 0) for b in what.blocks if b.cells],
+        "raw_honest": [b.mean(b.honest) for b in what.blocks],
+        "raw_randomised": [b.mean(b.floor) for b in what.blocks],
+    }
+    for kind in ("self", "wrong_class", "randomised_top"):
+        means[kind] = [b.mean(b.controls[kind]) for b in what.blocks if kind in b.controls]
+    nothing = np.full(len(what.interpreters), np.nan)
+    return {kind: st.mean(st.mean(np.stack(m), 0), 1) if m else nothing for kind, m in means.items()}
+
+
+def _reason(fact: object, metrics: int, has_cells: bool) -> str:
+    """Why an interpreter is not ranked, in words; empty if it is."""
+    if np.isnan(fact.coverage):
+        return "failed: no maps"
+    if fact.coverage < st.LEAST_COVERAGE:
+        return f"silent: its maps say something on {fact.coverage:.0%} of the images; {st.LEAST_COVERAGE:.0%} needed"
+    if fact.missing:
+        return f"incomplete: no maps for {fact.missing} of the fooled models"
+    if fact.insensitive:
+        return f"insensitive: {fact.metrics_counted} of {metrics} metrics tell the model from a random one"
+    return "" if has_cells else "no cells against other families"

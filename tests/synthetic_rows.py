@@ -1,0 +1,136 @@
+"""Rows with a known truth: what the runner would write if interpreters were as stable as we say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+SIX = ("spearman", "top_k", "ssim", "pearson", "hog", "mse")
+FAMILIES = ("gradients", "activations", "propagation")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """An interpreter: its stability against its own family and against others."""
+
+    label: str
+    family: str
+    transfer: float
+    attacked: float = 0.1
+    span: float = 0.5
+    """honest − randomised"""
+    floor: float = 0.3
+    at: str = "input"
+    silent: float = 0.0
+    """share of images whose original map is silent"""
+    silent_fooled: float = 0.0
+    """share of fooled maps that are silent"""
+
+
+@dataclass(frozen=True)
+class World:
+    """Settings, cells, images and how much each moves a similarity; standard deviations in units of stability."""
+
+    truths: tuple[Truth, ...]
+    settings: tuple[tuple[str, str], ...] = tuple(
+        (f"{m}-{s}", m) for m, s in product(("vgg", "resnet", "densenet"), range(3))
+    )
+    manipulations: tuple[str, ...] = ("location", "top_k", "centre_mass")
+    against: tuple[str, ...] = FAMILIES
+    active: bool = False
+    images: int = 100
+    metrics: tuple[str, ...] = SIX
+    setting_sd: float = 0.05
+    own_sd: float = 0.05
+    """setting × interpreter"""
+    cell_sd: float = 0.05
+    image_sd: float = 0.2
+    noise_sd: float = 0.1
+    draws: int = 3
+    polarities: tuple[str, ...] = ("absolute",)
+    adaptive: dict[str, float] = field(default_factory=dict)
+    """cell name → true stability of ``adaptive_for`` = the label before the bar"""
+
+    def cells(self) -> list[tuple[str, str, str]]:
+        """(name, family, split)"""
+        kinds = [*self.manipulations, *(["active"] if self.active else [])]
+        return [(f"{k}:{a}", a, "pairs" if k == "active" else "test") for k, a in product(kinds, self.against)]
+
+
+def header(world: World) -> dict:
+    cells = {n: {"manipulation": n.split(":")[0], "against": f"of_{f}", "family": f} for n, f, _ in world.cells()}
+    for name in world.adaptive:
+        label = name.split("|")[0]
+        cells[name] = {"manipulation": name.split("|")[1], "against": label, "family": "", "adaptive_for": label}
+    return {
+        "suite": {"name": "synthetic", "version": 1, "digest": "0123"},
+        "settings": {s: {"dataset": "scenes", "model": m, "seed": 0} for s, m in world.settings},
+        "cells": cells,
+        "interpreters": {
+            t.label: {"family": t.family, "at": t.at, "cost": {"forward": 1, "backward": 1}} for t in world.truths
+        },
+        "metrics": list(world.metrics),
+        "failures": [],
+    }
+
+
+def rows(world: World, seed: int = 0) -> pd.DataFrame:
+    """The run's rows; every similarity = floor + span × (stability + effects) + noise."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for (setting, _), polarity in product(world.settings, world.polarities):
+        shared = world.setting_sd * rng.standard_normal()
+        for split in sorted({s for _, _, s in world.cells()}):
+            image_effect = world.image_sd * rng.standard_normal(world.images)
+            for truth in world.truths:
+                own = shared + world.own_sd * rng.standard_normal()
+                parts.append(_one(world, truth, setting, polarity, split, own, image_effect, rng))
+    frame = pd.concat(parts, ignore_index=True)
+    text = ["setting", "split", "cell", "twin", "interpreter", "at", "polarity", "metric"]
+    return frame.astype({c: "category" for c in text} | {"draw": "int8", "image": "int32", "value": "float32"})
+
+
+def _one(world, truth, setting, polarity, split, own, image_effect, rng) -> pd.DataFrame:
+    n, silent_original = len(image_effect), rng.random(len(image_effect)) < truth.silent
+    twins = [("randomised", "", d, 0.0, 0.0) for d in range(world.draws)]
+    twins += [("honest", "", 0, 1.0, 0.0), ("wrong_class", "", 0, 0.5, 0.0), ("self", "", 0, 1.1, 0.0)]
+    twins += [("randomised_top", "", 0, 0.4, 0.0)]
+    for name, family, where in world.cells():
+        if where == split:
+            level = truth.attacked if family == truth.family else truth.transfer
+            effect = own + world.cell_sd * rng.standard_normal()
+            twins.append(("fooled", name, 0, level + effect + image_effect, truth.silent_fooled))
+    if split == "test":
+        mine = [(n, level) for n, level in world.adaptive.items() if n.split("|")[0] == truth.label]
+        twins += [("fooled", name, 0, level + own + image_effect, 0.0) for name, level in mine]
+    parts = []
+    for kind, cell, draw, level, share in twins:
+        silent = rng.random(n) < share
+        for metric in world.metrics:
+            value = truth.floor + truth.span * (level + world.noise_sd * rng.standard_normal(n))
+            value = np.where(silent_original | silent, np.nan, value)
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "setting": setting, "split": split, "cell": cell, "twin": kind, "draw": draw,
+                        "interpreter": truth.label, "at": truth.at, "polarity": polarity, "metric": metric,
+                        "image": np.arange(n), "value": value, "silent_original": silent_original, "silent": silent,
+                    }
+                )
+            )  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+REAL = (
+    Truth("gradient", "gradients", 0.7),
+    Truth("smooth", "gradients", 0.9, attacked=0.5),
+    Truth("cam", "activations", 0.5),
+    Truth("lrp", "propagation", 0.3),
+)
+CANARIES = (
+    Truth("constant", "canary", 1.0, silent=1.0),
+    Truth("sobel", "canary", 1.0, attacked=1.0, span=0.0),
+)
