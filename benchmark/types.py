@@ -162,3 +162,22 @@ class Dataset(Protocol):
     """A data set: no arguments, all splits."""
 
     def __call__(self) -> Splits: ...
+
+
+@runtime_checkable
+class Manipulation(Protocol):
+    """What fools. A frozen dataclass with a ``weight`` that a suite's search may change."""
+
+    weight: float
+    fooled_when: tuple[float, float]
+    """an image is fooled when its test loss lies in this closed interval"""
+    groups: int
+    """how many equal parts, one after the other, the judged images fall into"""
+
+    def __call__(self, model: nn.Module, data: Splits, against: Interpreter, recipe: object, seed: int) -> nn.Module:
+        """A fooled copy; the model is left as it was."""
+        ...
+
+    def test_loss(self, maps: Tensor, originals: Tensor) -> Tensor: ...
+
+    def judged_on(self, data: Splits, split: SplitName, count: int) -> tuple[Tensor, Tensor]: ...

@@ -1,0 +1,212 @@
+"""One interpreter asked about all twins of a setting: maps checked, metrics taken, rows out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from pandas.api.types import union_categoricals
+from torch import Tensor, nn
+
+from unfooled import maps, merkle, plugins, seeding, sentinel
+from unfooled.building import Images
+from unfooled.metrics import prepared
+from unfooled.suite import Setting
+from unfooled.types import Interpreter, Maps, Metric, Part, Twin, UnfooledError
+
+SHOWN = 4
+"""Test images per setting whose maps are kept for the gallery."""
+
+
+class BrokenAnswer(UnfooledError):
+    """An interpreter's answer is not n maps of finite numbers."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class Question:
+    """A twin as it is asked: with a target of its own, or from another random stream."""
+
+    twin: str
+    model: nn.Module
+    cell: str = ""
+    draw: int = 0
+    stream: str = ""
+    """which random stream; the same for all twins but ``self``"""
+    shift: int = 0
+    """how far the target is moved on, for the wrong-class control"""
+
+
+def questions(twins: list[Twin], split: str, pair_cells: set[str]) -> list[Question]:
+    """Who is asked on a split, the original first: a cell's twin where its cell is judged, the controls on test."""
+    original = next(t.model for t in twins if t.kind == "original")
+    asked = [Question("original", original)]
+    if split == "test":
+        asked += [Question("self", original, stream="again"), Question("wrong_class", original, shift=1)]
+    for t in twins:
+        elsewhere = t.kind == "fooled" and (t.cell in pair_cells) != (split == "pairs")
+        if t.kind != "original" and not elsewhere:
+            asked.append(Question(t.kind, t.model, t.cell, t.draw))
+    return asked
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one interpreter said in one setting."""
+
+    rows: pd.DataFrame
+    """the rows of docs/design.md"""
+    root: str
+    """Merkle root over the rounded maps"""
+    shown: dict[str, Maps]
+    """``twin/cell`` → the maps of the first few test images, for the gallery"""
+
+
+@dataclass(frozen=True)
+class Interview:
+    """An interpreter, under its label, and what it is scored by."""
+
+    label: str
+    interpreter: Interpreter
+    metrics: dict[str, Metric]
+    setting: Setting
+    classes: int
+    device: str = "cpu"
+
+    def rows(self, twins: list[Twin], images: Images) -> Answer:
+        """All answers on one split, a chunk of images at a time, so that memory does not grow with their number."""
+        suite = self.setting.suite
+        pair_cells = {c.name for c in suite.cells if c.manipulation.use == "active"}
+        asked = questions(twins, images.split, pair_cells)
+        chunks, hashes, shown = [], [], {}
+        for number, start in enumerate(range(0, len(images), suite.chunk)):
+            rows = slice(start, start + suite.chunk)
+            answers = self._ask(asked, images.images[rows], images.targets[rows], images.split, number)
+            chunks.append(self._score(asked, answers, number))
+            first = {i: maps_of[suite.polarities[0]] for i, maps_of in sorted(answers.items())}
+            hashes += [leaf for one in first.values() for leaf in merkle.leaves(one)]
+            if number == 0 and images.split == "test":
+                shown = {f"{asked[i].twin}/{asked[i].cell}": m[:SHOWN] for i, m in first.items() if asked[i].draw == 0}
+        values, silent = (np.concatenate(parts, -1) for parts in zip(*chunks, strict=True))
+        return Answer(self._frame(asked, images.split, values, silent), merkle.root(hashes), shown)
+
+    def _ask(
+        self, asked: list[Question], images: Tensor, targets: Tensor, split: str, number: int
+    ) -> dict[int, dict[str, Maps]]:
+        """Every question's maps by polarity. Every other chunk starts with the random networks, or a memoiser, which
+        keeps the first map of an image, would answer with the original's."""
+        order = range(len(asked)) if number % 2 == 0 else reversed(range(len(asked)))
+        return {i: self._maps(asked[i], images, targets, split, number) for i in order}
+
+    def _maps(self, question: Question, images: Tensor, targets: Tensor, split: str, number: int) -> dict[str, Maps]:
+        suite = self.setting.suite
+        images, targets = images.to(self.device), targets.to(self.device)
+        if question.shift:
+            targets = (targets + question.shift) % self.classes
+        words = (suite.seed, self.setting.name, split, number, question.stream)
+        with seeding.forked(*words), sentinel.untouched(question.model, images, targets, self.label):
+            raw = self.interpreter(question.model, images, targets)
+        raw = self._checked(raw, images, question)
+        size = tuple(images.shape[2:])
+        return {polarity: maps.finish(raw, polarity, size) for polarity in suite.polarities}
+
+    def _checked(self, raw: object, images: Tensor, question: Question) -> Tensor:
+        n = len(images)
+        if not isinstance(raw, (Tensor, np.ndarray)):
+            raise BrokenAnswer(f"{self.label}: answered with {type(raw).__name__}; a tensor or an array is right")
+        raw = torch.as_tensor(raw)
+        if raw.dim() not in (3, 4) or len(raw) != n:
+            raise BrokenAnswer(
+                f"{self.label}: answered {tuple(raw.shape)} for {n} images; ({n}, c, h, w) or ({n}, h, w) is right"
+            )
+        broken = int((~raw.isfinite().flatten(1).all(1)).sum())
+        if broken and question.twin == "original":
+            raise BrokenAnswer(f"{self.label}: {broken} of {n} maps of the original hold NaN or infinity")
+        return raw
+
+    def _score(
+        self, asked: list[Question], answers: dict[int, dict[str, Maps]], number: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Similarities (polarities, metrics, questions, n) to the original, and who was silent, alike without metrics.
+
+        The original's side of each metric is prepared once and used against every twin. Its own place holds ones.
+        """
+        polarities = self.setting.suite.polarities
+        silent = np.stack([[maps.says_nothing(answers[i][p]) for i in range(len(asked))] for p in polarities])
+        values = np.empty((len(polarities), len(self.metrics), *silent.shape[1:]), np.float32)
+        for p, polarity in enumerate(polarities):
+            own = answers[0][polarity]
+            for m, metric in enumerate(self.metrics.values()):
+                measure = prepared(metric)
+                state = measure.prepare(own)
+                for i, question in enumerate(asked):
+                    value = measure.compare(state, measure.prepare(answers[i][polarity]))
+                    lost = silent[p, i] & ~silent[p, 0]
+                    if question.twin.startswith("randomised") and lost.any():
+                        value = np.where(lost, self._null(measure, state, own, number), value)
+                        lost = np.zeros_like(lost)
+                    values[p, m, i] = np.where(lost | silent[p, 0], np.nan, value)
+        return values, silent
+
+    def _frame(self, asked: list[Question], split: str, values: np.ndarray, silent: np.ndarray) -> pd.DataFrame:
+        """The rows of docs/design.md, without the original's comparison with itself."""
+        polarities, metrics = self.setting.suite.polarities, list(self.metrics)
+        p, m, q, n = (axis.ravel() for axis in np.indices(values[:, :, 1:].shape))
+        twins = asked[1:]
+
+        def one(value: str) -> pd.Categorical:
+            return pd.Categorical.from_codes(np.zeros(len(p), np.int8), [value])
+
+        def coded(codes: np.ndarray, words: list[str]) -> pd.Categorical:
+            known = sorted(set(words))
+            return pd.Categorical.from_codes(np.array([known.index(w) for w in words], np.int16)[codes], known)
+
+        return pd.DataFrame(
+            {
+                "setting": one(self.setting.name),
+                "split": one(split),
+                "cell": coded(q, [t.cell for t in twins]),
+                "twin": coded(q, [t.twin for t in twins]),
+                "draw": np.array([t.draw for t in twins], np.int8)[q],
+                "interpreter": one(self.label),
+                "at": one(str(plugins.trait(self.interpreter, "at", "input"))),
+                "polarity": coded(p, list(polarities)),
+                "metric": coded(m, metrics),
+                "image": n.astype(np.int32),
+                "value": values[:, :, 1:].ravel(),
+                "silent_original": silent[p, 0, n],
+                "silent": silent[:, 1:][p, q, n],
+            }
+        )
+
+    def _null(self, measure: Metric, state: np.ndarray, own: Maps, number: int) -> np.ndarray:
+        """Similarity of each map to itself with its pixels shuffled: what a map without information scores."""
+        stream = seeding.numpy_generator("null", self.setting.suite.seed, self.setting.name, number)
+        flat = own.reshape(len(own), -1)
+        shuffled = stream.permuted(flat, axis=1).reshape(own.shape)
+        return measure.compare(state, measure.prepare(shuffled))
+
+
+def interview(
+    named: Part, setting: Setting, twins: list[Twin], splits: list[Images], classes: int, device: str = "cpu"
+) -> Answer:
+    """All answers of one interpreter in one setting; one instance answers for all twins."""
+    interpreter = plugins.build("interpreters", named)
+    metrics = {m.label: plugins.build("metrics", m) for m in setting.suite.metrics}
+    asker = Interview(named.label, interpreter, metrics, setting, classes, device)
+    answers = [asker.rows(twins, images) for images in splits]
+    root = merkle.root(bytes.fromhex(a.root) for a in answers)
+    return Answer(joined([a.rows for a in answers]), root, answers[0].shown)
+
+
+def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Frames of rows one below the other, categories united."""
+    columns = {}
+    for name in frames[0].columns:
+        parts = [f[name] for f in frames]
+        categorical = isinstance(parts[0].dtype, pd.CategoricalDtype)
+        columns[name] = union_categoricals(parts, sort_categories=True) if categorical else np.concatenate(parts)
+    return pd.DataFrame(columns)

@@ -1,0 +1,233 @@
+"""The twins of a setting: found in the store, or made and put there, one file at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from unfooled import certificates, models, plugins, searching, seeding, training
+from unfooled.manipulations import twins
+from unfooled.searching import Judge
+from unfooled.store import Store, digest, read_json, write_json
+from unfooled.suite import CellSpec, Setting, located
+from unfooled.types import DataError, Splits, Twin
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Images:
+    """What every interpreter of a setting is asked about: (n, c, h, w) in [0, 1], and the targets (n,)."""
+
+    split: str
+    images: Tensor
+    targets: Tensor
+    masks: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Makes or finds the twins of one setting. The data set is only drawn when something has to be made."""
+
+    setting: Setting
+    store: Store
+    device: str = "cpu"
+    say: Say = print
+
+    def all(self) -> None:
+        """Everything that a run of this setting needs, on disk."""
+        if self.store.find("images", self.setting.images_key) and all(
+            self.store.find("weights", key) for key in self._keys()
+        ):
+            return
+        data = splits(self.setting, self.device)
+        original = self.original(data)
+        honest = self.honest(data, original)
+        fooled = [self.fooled(cell, data, original, honest) for cell in self.setting.suite.cells]
+        self._choose_images(data, [original, honest, *fooled])
+
+    def _keys(self) -> list[str]:
+        s = self.setting
+        return [s.original_key, s.honest_key, *(s.fooled_key(c) for c in s.suite.cells)]
+
+    def original(self, data: Splits) -> nn.Module:
+        return self._weights(self.setting.original_key, "original", lambda: self._fit(data))
+
+    def honest(self, data: Splits, original: nn.Module) -> nn.Module:
+        recipe = self.setting.architecture.recipe
+        made = self._weights(
+            self.setting.honest_key, "honest twin", lambda: twins.honest(original, data, recipe, self.setting.seed)
+        )
+        if not self.store.find("certificates", self.setting.honest_key):
+            self._certify_honest(data, original, made)
+        return made
+
+    def _certify_honest(self, data: Splits, original: nn.Module, honest: nn.Module) -> None:
+        content = {
+            "setting": self.setting.name,
+            "original_accuracy": training.accuracy(original, data.test),
+            "classes": list(data.classes),
+            **asdict(certificates.kept(original, honest, data.test)),
+        }
+        self.store.put("certificates", self.setting.honest_key, ".json", lambda p: write_json(p, content))
+
+    def _fit(self, data: Splits) -> nn.Module:
+        words = (self.setting.original_key,)
+        model = fresh(self.setting, len(data.classes), self.device)
+        recipe = self.setting.architecture.fit
+        return training.freeze(model) if recipe is None else training.fit(model, data.train, recipe, *words)
+
+    def _weights(self, key: str, what: str, make: Callable[[], nn.Module]) -> nn.Module:
+        """The network under the key, always as reloaded from its file, so that nobody sees unrounded weights."""
+        path = self.store.find("weights", key)
+        if path is None:
+            self.say(f"{self.setting.name}: {what}")
+            made = make()
+            path = self.store.put("weights", key, ".safetensors", lambda p: models.save_weights(made, p, half=True))
+        return self._load(path)
+
+    def _load(self, path: Path) -> nn.Module:
+        model = fresh(self.setting, self._class_count(path), self.device)
+        models.load_weights(model, path)
+        return training.freeze(model)
+
+    @staticmethod
+    def _class_count(path: Path) -> int:
+        """The head is the last weight matrix of the file."""
+        with safetensors.safe_open(path, "pt") as file:
+            heads = [k for k in file.keys() if k.endswith("weight") and len(file.get_slice(k).get_shape()) == 2]
+            return file.get_slice(heads[-1]).get_shape()[0]
+
+    def fooled(self, cell: CellSpec, data: Splits, original: nn.Module, honest: nn.Module) -> nn.Module:
+        """The first twin of the cell's declared search that passes the gates and is fooled; else the nearest to it."""
+        key = self.setting.fooled_key(cell)
+        path = self.store.find("weights", key)
+        if path and self.store.find("certificates", key):
+            return self._load(path)
+        chosen, certificate = searching.search(Judge(self.setting, cell, data, original, honest), self.say)
+        path = self.store.put("weights", key, ".safetensors", lambda p: models.save_weights(chosen, p, half=True))
+        self.store.put("certificates", key, ".json", lambda p: write_json(p, certificate))
+        return chosen
+
+    def _choose_images(self, data: Splits, networks: list[nn.Module]) -> None:
+        """The first test images that original, honest and every fooled twin classify as the label."""
+        suite = self.setting.suite
+        right = torch.stack([training.predict(m, data.test.images).argmax(1) == data.test.labels for m in networks])
+        index = right.all(0).nonzero()[: suite.images, 0]
+        if len(index) == 0:
+            raise DataError(
+                f"{self.setting.name}: no test image is classified as its label by all twins; fit longer, or fool less"
+            )
+        chosen = data.test[index.cpu()]
+        content = {"test.images": _bytes(chosen.images), "test.targets": chosen.labels}
+        if chosen.masks is not None:
+            content["test.masks"] = chosen.masks
+        content |= self._choose_pairs(data, networks)
+        self.store.put("images", self.setting.images_key, ".safetensors", lambda p: _save(content, p))
+
+    def _choose_pairs(self, data: Splits, networks: list[nn.Module]) -> dict[str, Tensor]:
+        """Two-object images on which every twin predicts one of the two classes, each for both targets."""
+        suite = self.setting.suite
+        active = [c for c in suite.cells if c.manipulation.use == "active"]
+        if not active:
+            return {}
+        manipulation = plugins.build("manipulations", active[0].manipulation)
+        images, targets = manipulation.judged_on(data, "test", 4 * suite.pairs)
+        n = len(images) // 2
+        pair = torch.stack([targets[:n], targets[n:]], 1)
+        votes = [(training.predict(m, images[:n]).argmax(1)[:, None] == pair).any(1) for m in networks]
+        index = torch.stack(votes).all(0).nonzero()[: suite.pairs, 0].cpu()
+        both = torch.cat([index, n + index])
+        return {"pairs.images": _bytes(images[both]), "pairs.targets": targets[both]}
+
+
+def splits(setting: Setting, device: str = "cpu") -> Splits:
+    """The setting's data set, drawn, on the device."""
+    drawn = plugins.build("datasets", located(setting.suite, setting.suite.dataset))()
+    if device == "cpu":
+        return drawn
+    return replace(drawn, train=drawn.train.to(device), tune=drawn.tune.to(device), test=drawn.test.to(device))
+
+
+def fresh(setting: Setting, classes: int, device: str = "cpu") -> nn.Module:
+    """The setting's network as its layers initialise it, from the setting's own random stream."""
+    named = located(setting.suite, setting.architecture.model)
+    make = plugins.build("models", named)
+    with seeding.forked("init", setting.original_key):
+        return make(num_classes=classes).to(device)
+
+
+def images(setting: Setting, store: Store) -> list[Images]:
+    """The chosen images of a built setting: one object each ("test") and, where asked, two ("pairs")."""
+    path = store.find("images", setting.images_key)
+    content = safetensors.torch.load_file(path)
+    limit = setting.suite.limit
+    found = []
+    for split in ("test", "pairs"):
+        if f"{split}.images" in content:
+            x, y = _floats(content[f"{split}.images"]), content[f"{split}.targets"]
+            found.append(_limited(Images(split, x, y, content.get(f"{split}.masks")), limit))
+    return found
+
+
+def _limited(chosen: Images, limit: int | None) -> Images:
+    if limit is None:
+        return chosen
+    n = len(chosen) // 2 if chosen.split == "pairs" else len(chosen)
+    keep = torch.arange(min(n, limit))
+    if chosen.split == "pairs":
+        keep = torch.cat([keep, n + keep])
+    masks = None if chosen.masks is None else chosen.masks[keep]
+    return Images(chosen.split, chosen.images[keep], chosen.targets[keep], masks)
+
+
+def load_twins(setting: Setting, store: Store, chosen: Images, device: str = "cpu") -> list[Twin]:
+    """Original, honest and fooled twins from the store, randomised ones from their seeds."""
+    builder = Builder(setting, store, device)
+
+    def stored(key: str) -> nn.Module:
+        return builder._load(store.find("weights", key))
+
+    original = stored(setting.original_key)
+    found = [Twin("original", original), Twin("honest", stored(setting.honest_key))]
+    found += [Twin("fooled", stored(setting.fooled_key(c)), cell=c.name) for c in setting.suite.cells]
+    words = (setting.original_key,)
+    for draw in range(setting.suite.draws):
+        found.append(Twin("randomised", twins.randomised(original, chosen.images, *words, draw), draw=draw))
+    found.append(Twin("randomised_top", twins.randomised_top(original, chosen.images, *words, "top")))
+    return found
+
+
+def certificate(setting: Setting, store: Store, key: str) -> dict[str, object]:
+    """The certificate under a twin's key."""
+    path = store.find("certificates", key)
+    return read_json(path) if path else {}
+
+
+def twins_digest(setting: Setting, store: Store) -> str:
+    """Stands for the very files that a setting's rows were computed on."""
+    keys = [setting.original_key, setting.honest_key, *(setting.fooled_key(c) for c in setting.suite.cells)]
+    files = [store.find("weights", k) for k in keys] + [store.find("images", setting.images_key)]
+    return digest("files", [f.name if f else "" for f in files])
+
+
+def _bytes(images: Tensor) -> Tensor:
+    """Images as bytes where that loses nothing (they came from 8-bit files), else as they are."""
+    rounded = (images * 255).round().to(torch.uint8)
+    return rounded if torch.equal(rounded.float() / 255, images) else images
+
+
+def _floats(images: Tensor) -> Tensor:
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def _save(content: dict[str, Tensor], path: Path) -> None:
+    safetensors.torch.save_file({k: v.cpu().contiguous() for k, v in content.items()}, path)

@@ -1,0 +1,97 @@
+"""The declared search of a cell: fool with one weight after another until a twin passes the gates and is fooled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import nn
+
+from unfooled import certificates, plugins, training
+from unfooled.certificates import Kept
+from unfooled.suite import CellSpec, Setting
+from unfooled.types import Batch, Manipulation, Splits
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Makes twins of one cell and says what each kept and changed."""
+
+    setting: Setting
+    cell: CellSpec
+    data: Splits
+    original: nn.Module
+    honest: nn.Module
+
+    @property
+    def manipulation(self) -> Manipulation:
+        return plugins.build("manipulations", self.cell.manipulation)
+
+    def twin(self, weight: float) -> nn.Module:
+        against = plugins.attackable(plugins.build("interpreters", self.cell.against), self.cell.against.label)
+        manipulation = replace(self.manipulation, weight=weight)
+        return manipulation(self.original, self.data, against, self.setting.architecture.recipe, self.setting.seed)
+
+    def _kept(self, twin: nn.Module, batch: Batch) -> Kept:
+        return certificates.kept(self.original, twin, batch)
+
+    def tune(self, twin: nn.Module) -> dict[str, object]:
+        """The gates and the rates on the tuning split."""
+        suite, tune = self.setting.suite, self.data.tune
+        kept, honest = self._kept(twin, tune), self._kept(self.honest, tune)
+        refused = certificates.refused(kept, honest, training.accuracy(self.original, tune), suite.gates)
+        return {"refused": refused, **asdict(kept), **asdict(self._rates(twin, self.cell, "tune"))}
+
+    def test(self, twin: nn.Module) -> dict[str, object]:
+        """The certificate's figures, on the test split: kept, rates, transfer to the others that the suite attacks."""
+        transfer = {c.against.label: c for c in self.setting.suite.cells}
+        return {
+            "kept": asdict(self._kept(twin, self.data.test)),
+            "rates": asdict(self._rates(twin, self.cell, "test")),
+            "honest": asdict(self._rates(self.honest, self.cell, "test")),
+            "transfer": {label: asdict(self._rates(twin, c, "test")) for label, c in transfer.items()},
+        }
+
+    def _rates(self, twin: nn.Module, cell: CellSpec, split: str) -> certificates.Rates:
+        interpreter = plugins.build("interpreters", cell.against)
+        judged = self.manipulation.judged_on(self.data, split, self.setting.suite.judged)
+        return certificates.rates(self.manipulation, interpreter, self.original, twin, judged)
+
+
+def search(judge: Judge, say: Callable[[str], None]) -> tuple[nn.Module, dict[str, object]]:
+    """The first twin that passes the gates and is fooled, else the one nearest to it, and its certificate.
+
+    Weights are tried in their declared order. Where every twin was refused the honest one stands in: a network that
+    cannot be fooled within the gates resisted, and dropping its cell would erase that.
+    """
+    gates, tries = judge.setting.suite.gates, []
+    best, best_rate, weight_of_best, status = judge.honest, -1.0, None, "resisted"
+    for weight in judge.cell.weights or (judge.manipulation.weight,):
+        say(f"{judge.setting.name}: {judge.cell.name}, weight {weight:g}")
+        twin = rounded(judge.twin(weight))
+        outcome = judge.tune(twin)
+        tries.append({"weight": weight, **outcome})
+        if outcome["refused"] or outcome["corrected"] <= best_rate:
+            continue
+        best, best_rate, weight_of_best = twin, outcome["corrected"], weight
+        if outcome["corrected"] >= gates.fooled and outcome["silent"] <= gates.silent:
+            status = "fooled"
+            break
+    return best, {
+        "cell": judge.cell.name,
+        "setting": judge.setting.name,
+        "status": status,
+        "weight": weight_of_best,
+        "tries": tries,
+        "recipe": asdict(judge.setting.architecture.recipe),
+        **judge.test(best),
+    }
+
+
+def rounded(model: nn.Module) -> nn.Module:
+    """The model through the rounding of a stored twin, in place, so that a certificate describes the file."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(weight.half().float())
+    return model

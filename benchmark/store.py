@@ -1,0 +1,137 @@
+"""Disk: finished work under its key, written atomically, its content's hash in its name, found again by the next run.
+
+A file is ``<kind>/<key>.<hash of the content><suffix>``. One rename publishes it, so a reader sees a whole file or none,
+and a file that was damaged later does not match its own name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+
+from unfooled.types import Part, UnfooledError
+
+
+class Damaged(UnfooledError):
+    """A frozen file does not match the hash in its name."""
+
+    exit_code = 1
+
+
+def _plain(value: object) -> object:
+    """Anything a key is made of, as JSON knows it."""
+    if isinstance(value, Part):
+        return {"use": value.use, "arguments": {k: _plain(v) for k, v in sorted(value.arguments.items())}}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"type": type(value).__name__, **{k: _plain(v) for k, v in asdict(value).items()}}
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise TypeError(f"store: a key cannot hold {type(value).__name__}; it holds plain values and Parts")
+
+
+def digest(*words: object) -> str:
+    """16 hex digits that stand for the words: plain values, Parts, dataclasses, and lists and mappings of them."""
+    text = json.dumps(_plain(words), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """16 hex digits of the file's SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of finished work, and beneath it folders that are only read (what ships with the package)."""
+
+    root: Path
+    frozen: tuple[Path, ...] = ()
+
+    def find(self, kind: str, key: str) -> Path | None:
+        """The file under this key, whole, or None.
+
+        A damaged file of our own is set aside and made again; a damaged frozen file raises Damaged.
+        """
+        for path in self._candidates(self.root, kind, key):
+            if _whole(path):
+                return path
+            with suppress(FileNotFoundError):
+                path.unlink()
+        for folder in self.frozen:
+            for path in self._candidates(folder, kind, key):
+                if _whole(path):
+                    return path
+                raise Damaged(f"{path}: was changed after it was made; install the package again")
+        return None
+
+    def put(self, kind: str, key: str, suffix: str, write: Callable[[Path], object]) -> Path:
+        """Let ``write`` fill a temporary file, then publish it under the key in one step."""
+        _check_name(kind)
+        _check_name(key)
+        folder = self.root / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".part-", suffix=suffix)
+        os.close(handle)
+        part = Path(name)
+        try:
+            write(part)
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+            final = folder / f"{key}.{file_hash(part)}{suffix}"
+            os.replace(part, final)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return final
+
+    def _candidates(self, folder: Path, kind: str, key: str) -> list[Path]:
+        _check_name(kind)
+        _check_name(key)
+        return sorted((folder / kind).glob(f"{key}.*"))
+
+
+def _whole(path: Path) -> bool:
+    """Does the content still match the hash in the name?"""
+    try:
+        return path.name.split(".")[1] == file_hash(path)
+    except (OSError, IndexError):
+        return False
+
+
+def _check_name(word: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", word):
+        raise UnfooledError(f"store: {word!r} is no name for a file; letters, digits, _ and - are")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Strict JSON: no NaN, keys in order."""
+    path.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def publish(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file of a given name atomically: beside it first, then one rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix=path.suffix)
+    os.close(handle)
+    try:
+        write(Path(name))
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,234 @@
+"""A suite file (YAML) → a frozen Suite: settings, cells, interpreters, metrics, each with a digest."""
+
+from __future__ import annotations
+
+import importlib.resources
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, get_type_hints
+
+import yaml
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+
+from unfooled import plugins
+from unfooled.certificates import Gates
+from unfooled.store import digest
+from unfooled.training import Fit, Recipe
+from unfooled.types import Part, UnfooledError
+
+VERSION = 1
+"""of everything that decides what a fitted or fooled network is; raised when the same words would give other weights"""
+
+
+class SuiteError(UnfooledError):
+    """A suite file is missing or says something that no suite says."""
+
+
+def part(value: object) -> Part:
+    """``name`` or ``{use: name, argument: value, …}`` → Part, nested ones included."""
+    if isinstance(value, Part):
+        return value
+    if isinstance(value, str):
+        return Part(value)
+    if isinstance(value, dict) and isinstance(value.get("use"), str):
+        rest = {str(k): v for k, v in value.items() if k != "use"}
+        return Part(value["use"], {k: part(v) if isinstance(v, dict) and "use" in v else v for k, v in rest.items()})
+    raise ValueError("is no part; a part is a name, or {use: name, argument: value, …}")
+
+
+PartField = Annotated[Part, BeforeValidator(part)]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One network of a suite; with each of its seeds it is a setting."""
+
+    name: str
+    model: PartField
+    seeds: tuple[int, ...] = (0,)
+    fit: Fit | None = field(default_factory=Fit)
+    """how the original is fitted; null where the model brings its own weights"""
+    recipe: Recipe = field(default_factory=Recipe)
+    """how every twin is fine-tuned"""
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """A manipulation against an interpreter, and the declared search over the weight of its loss."""
+
+    manipulation: PartField
+    against: PartField
+    weights: tuple[float, ...] = ()
+    """tried in this order until a twin passes the gates and is fooled; none: the manipulation's own weight"""
+
+    @property
+    def name(self) -> str:
+        return f"{self.manipulation.label}:{self.against.label}"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What is asked, of whom, and how it is scored."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    name: str
+    version: int
+    dataset: PartField
+    architectures: tuple[Architecture, ...]
+    cells: tuple[CellSpec, ...]
+    interpreters: tuple[PartField, ...]
+    metrics: tuple[PartField, ...]
+    images: int = 100
+    """test images per setting"""
+    pairs: int = 32
+    """two-object images per setting, each explained for both classes"""
+    chunk: int = 32
+    """images an interpreter is asked about at once"""
+    draws: int = 3
+    """randomised twins per setting"""
+    judged: int = 500
+    """tuning images that the search and the gates look at"""
+    seed: int = 0
+    """of the maps' random streams"""
+    gates: Gates = field(default_factory=Gates)
+    polarities: tuple[str, ...] = ("absolute", "signed")
+    limit: int | None = None
+    """fewer test images than the suite asks for: a trial, not to be submitted"""
+    data_dir: str | None = None
+    """where relative ``root`` and ``weights`` arguments are looked for; a place, so no part of any digest"""
+
+    @property
+    def digest(self) -> str:
+        return digest("suite", VERSION, replace(self, data_dir=None))
+
+    def settings(self) -> list[Setting]:
+        return [Setting(self, a, seed) for a in self.architectures for seed in a.seeds]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Data set × architecture × seed: what shares an original, an honest and the randomised twins."""
+
+    suite: Suite
+    architecture: Architecture
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.architecture.name}-{self.seed}"
+
+    @property
+    def original_key(self) -> str:
+        a = self.architecture
+        return digest("original", VERSION, self.suite.dataset, a.model, a.fit, self.seed)
+
+    @property
+    def honest_key(self) -> str:
+        return digest("honest", VERSION, self.original_key, self.architecture.recipe)
+
+    def fooled_key(self, cell: CellSpec) -> str:
+        """Names the outcome of a cell's whole search, so it depends on gates and weights too."""
+        return digest("fooled", VERSION, self.honest_key, cell, self.suite.gates, self.suite.judged)
+
+    @property
+    def images_key(self) -> str:
+        """Names the chosen images: they depend on every twin of the setting."""
+        s = self.suite
+        return digest("images", VERSION, [self.fooled_key(c) for c in s.cells], self.honest_key, s.images, s.pairs)
+
+
+def load(source: str | Path) -> Suite:
+    """A suite from a file, or a shipped suite by its bare name. Raises SuiteError."""
+    path = _locate(source)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SuiteError(f"{path.name}: is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise SuiteError(
+            f"{path.name}: holds {type(content).__name__}; a suite is a mapping with name, dataset, cells, …"
+        )
+    try:
+        suite = TypeAdapter(Suite).validate_python(content)
+    except ValidationError as error:
+        raise SuiteError(f"{path.name}: {_first(error)}") from None
+    _check(suite, path.name)
+    return suite
+
+
+def shipped() -> list[str]:
+    """Names of the suites that come with the package."""
+    folder = importlib.resources.files("unfooled.suites")
+    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def _locate(source: str | Path) -> Path:
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise SuiteError(f"{path}: no such file; name a suite file, or one of {', '.join(shipped())}")
+        return path
+    if str(source) not in shipped():
+        hint = plugins.near_miss(str(source), shipped()) or f"; there are {', '.join(shipped())}, or name a .yaml file"
+        raise SuiteError(f"suites: no {str(source)!r}{hint}")
+    return Path(str(importlib.resources.files("unfooled.suites") / f"{source}.yaml"))
+
+
+def _first(error: ValidationError) -> str:
+    """The first complaint of a validation, in our form."""
+    problem = error.errors()[0]
+    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in problem["loc"]).lstrip(".")
+    if problem["type"] == "unexpected_keyword_argument":
+        *parents, word = problem["loc"]
+        known = list(_fields_at(parents))
+        hint = plugins.near_miss(str(word), known) or f"; there are {', '.join(known)}"
+        return f"{where}: unknown field {word!r}{hint}"
+    if problem["type"] in ("missing", "missing_argument"):
+        return f"{where}: is missing; a suite needs it"
+    return f"{where}: {problem['msg'].removeprefix('Value error, ')}, not {problem['input']!r}"
+
+
+def _fields_at(parents: list) -> list[str]:
+    """The fields that the dataclass at this place of a suite takes."""
+    places = {"architectures": Architecture, "cells": CellSpec, "fit": Fit, "recipe": Recipe, "gates": Gates}
+    named = [p for p in parents if isinstance(p, str) and p in places]
+    return list(get_type_hints(places[named[-1]] if named else Suite))
+
+
+def _check(suite: Suite, where: str) -> None:
+    """What types cannot say: every name is known, no two cells or settings are alike."""
+    for kind, parts in _parts(suite).items():
+        for p in parts:
+            try:
+                plugins.find(kind, p.use)
+            except UnfooledError as error:
+                raise SuiteError(f"{where}: {error}") from error
+    for what, found in (("cells", [c.name for c in suite.cells]), ("settings", [s.name for s in suite.settings()])):
+        twice = {n for n in found if found.count(n) > 1}
+        if twice:
+            raise SuiteError(f"{where}: {what}: {sorted(twice)[0]!r} stands there twice; once is right")
+    if min(suite.images, suite.chunk, suite.draws) < 1:
+        raise SuiteError(f"{where}: images, chunk and draws must be at least 1")
+    if len({c.manipulation for c in suite.cells if c.manipulation.use == "active"}) > 1:
+        raise SuiteError(f"{where}: cells: active fooling swaps one pair of classes in a suite; give all the same two")
+
+
+def _parts(suite: Suite) -> dict[str, list[Part]]:
+    return {
+        "datasets": [suite.dataset],
+        "models": [a.model for a in suite.architectures],
+        "manipulations": [c.manipulation for c in suite.cells],
+        "interpreters": [*suite.interpreters, *(c.against for c in suite.cells)],
+        "metrics": list(suite.metrics),
+    }
+
+
+def located(suite: Suite, named: Part) -> Part:
+    """A data set or model part with its ``root`` and ``weights`` looked for under ``--data DIR``, where one was given."""
+    if suite.data_dir is None:
+        return named
+    moved = {
+        k: str(Path(suite.data_dir) / str(v)) if k in ("root", "weights") else v for k, v in named.arguments.items()
+    }
+    return Part(named.use, moved)

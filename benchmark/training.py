@@ -1,0 +1,149 @@
+"""Fitting the original, and the one fine-tuning recipe that honest and fooled twins of a setting share."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unfooled import seeding
+from unfooled.types import Batch
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the original is fitted: Adam with a one-cycle rate, cross-entropy, BatchNorm in training mode."""
+
+    steps: int = 900
+    batch: int = 64
+    rate: float = 4e-3
+    """the cycle's peak"""
+    decay: float = 1e-4
+    """decoupled weight decay (AdamW)"""
+    flip: bool = False
+    """mirror half of the images; only where a mirrored object keeps its class"""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every twin of a setting is fine-tuned: Adam, BatchNorm in eval mode (Heo et al. 2019), last step kept.
+
+    The loss of the honest twin is CE(f, y) + distillation · KL(p_original ‖ p); a fooled twin adds its weighted fooling
+    loss and nothing else. ``distillation`` is what small networks need to keep their predictions.
+    """
+
+    steps: int = 600
+    batch: int = 32
+    rate: float = 1e-3
+    cosine: bool = True
+    """the rate falls to 0 along half a cosine; False keeps it constant, as the paper does"""
+    distillation: float = 1.0
+    clip: float = 1.0
+    """largest norm of a step's gradient; one bad batch of a fooling loss must not end a twin"""
+
+
+Penalty = Callable[[nn.Module, Tensor], tuple[Tensor, Tensor | None]]
+"""(model, indices into the training split) → (weighted fooling loss, logits of that very batch or None)"""
+
+
+def fit(model: nn.Module, train: Batch, recipe: Fit, *words: object) -> nn.Module:
+    """Fit the model in place and return it in eval mode; the words name the random stream of the data order."""
+    stream = seeding.generator("fit", *words)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=recipe.steps, pct_start=0.25)
+    model.train().to(memory_format=torch.channels_last)
+    for index in _batches(len(train), recipe.batch, recipe.steps, stream):
+        images = train.images[index].contiguous(memory_format=torch.channels_last)
+        if recipe.flip:
+            mirrored = (torch.rand(len(index), generator=stream) < 0.5).to(images.device)[:, None, None, None]
+            images = torch.where(mirrored, images.flip(-1), images)
+        loss = F.cross_entropy(model(images), train.labels[index])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    return freeze(model)
+
+
+def fine_tune(original: nn.Module, train: Batch, recipe: Recipe, penalty: Penalty | None, *words: object) -> nn.Module:
+    """A copy of the original after the recipe, with the penalty or (honest) without; the original is left as it was.
+
+    The data order depends on the words alone, so an honest and a fooled twin see the same batches.
+    """
+    model = copy.deepcopy(original).eval().requires_grad_(True).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.rate)
+    anneal = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.steps)
+    teacher = log_probabilities(original, train.images) if recipe.distillation else None
+    stream = seeding.generator("fine-tune", *words)
+    for index in _batches(len(train), recipe.batch, recipe.steps, stream):
+        fooling, logits = penalty(model, index) if penalty else (0.0, None)
+        if logits is None:
+            logits = model(train.images[index].contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits, train.labels[index]) + fooling
+        if teacher is not None:
+            kept = F.kl_div(F.log_softmax(logits, 1), teacher[index], reduction="batchmean", log_target=True)
+            loss = loss + recipe.distillation * kept
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        optimiser.step()
+        if recipe.cosine:
+            anneal.step()
+    return freeze(model)
+
+
+def _batches(count: int, size: int, steps: int, stream: torch.Generator) -> Iterator[Tensor]:
+    """``steps`` index batches, one random order after another, none shorter than the others."""
+    size = min(size, count)
+    order = torch.randperm(count, generator=stream)
+    for _ in range(steps):
+        if len(order) < size:
+            order = torch.cat([order, torch.randperm(count, generator=stream)])
+        yield order[:size]
+        order = order[size:]
+
+
+def freeze(model: nn.Module) -> nn.Module:
+    """Eval mode and no gradients for the weights: how every twin is asked."""
+    return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def tapped(model: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Collect (inputs, logits) of every forward pass of the model within the block."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    handle = model.register_forward_hook(lambda _m, args, output: seen.append((args[0], output)))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def logits_of(seen: list[tuple[Tensor, Tensor]], images: Tensor) -> Tensor | None:
+    """The logits of a pass over exactly these images, if an interpreter made one that carries a graph."""
+    for inputs, logits in seen:
+        if logits.requires_grad and inputs.shape == images.shape and torch.equal(inputs, images):
+            return logits
+    return None
+
+
+@torch.no_grad()
+def predict(model: nn.Module, images: Tensor, chunk: int = 256) -> Tensor:
+    """Logits (n, classes) of all images, a chunk at a time."""
+    device = next(model.parameters()).device
+    return torch.cat([model(part.to(device)) for part in images.split(chunk)])
+
+
+def log_probabilities(model: nn.Module, images: Tensor) -> Tensor:
+    return F.log_softmax(predict(model, images), 1)
+
+
+def accuracy(model: nn.Module, batch: Batch) -> float:
+    """Share of the images whose label is the prediction, a fraction of 1."""
+    predicted = predict(model, batch.images).argmax(1)
+    return (predicted == batch.labels.to(predicted.device)).float().mean().item()
