@@ -1,4 +1,4 @@
-"""What every gradient-like interpreter needs of a model: its target logits, and the activation at T. Nothing stays behind."""
+"""What every gradient-like interpreter needs of a model: target logits and the activation at T. Nothing stays behind."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Captured:
 
 @contextmanager
 def activation_at_target(model: nn.Module, create_graph: bool = False) -> Iterator[Captured]:
-    """Within the block every forward pass leaves the activation at T (the input of ``model.target_layer``) in the answer.
+    """Within the block every forward pass leaves the activation at T (the input of ``model.target_layer``) behind.
 
     Without ``create_graph`` the activation is cut from what lies below it, so that no backward pass goes deeper.
     A list of tensors, as torchvision's dense layers take it, becomes its concatenation.

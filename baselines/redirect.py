@@ -1,0 +1,113 @@
+"""A second backward pass beside the gradient's, over the same forward pass.
+
+Propagation methods are backward passes with other local rules. A ``Redirecting`` block watches the operations of one
+ordinary call of the model, whatever modules or functions they come from, and hangs a second way back beside each one that
+has a rule. While the explanation is drawn, that way is open and the gradient's is shut; ever after it is the other way
+round. So a map drawn with ``create_graph`` depends on the weights through the network's true derivative, cross-entropy can
+share the very same forward pass, and nothing is hung on the model itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+Rule = Callable[..., tuple[Tensor | None, ...]]
+"""(relevance of the output, output, *tensors) → what each of the tensors receives. Differentiable operations only."""
+
+
+@dataclass(slots=True)
+class Way:
+    """Which way back is open."""
+
+    explaining: bool = False
+
+
+class _Redirect(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, way: Way, rule: Rule, output: Tensor, *tensors: Tensor | None) -> Tensor:
+        ctx.way, ctx.rule = way, rule
+        ctx.save_for_backward(output, *tensors)
+        ctx.set_materialize_grads(False)
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx, incoming: Tensor | None) -> tuple[Tensor | None, ...]:
+        output, *tensors = ctx.saved_tensors
+        if incoming is None:
+            return (None,) * (3 + len(tensors))
+        if not ctx.way.explaining:
+            return None, None, incoming, *(None for _ in tensors)
+        return None, None, None, *ctx.rule(incoming, output, *tensors)
+
+
+class Redirecting(TorchFunctionMode):
+    """Within the block, operations named in ``handlers`` are run by their handler, given the operation and its arguments.
+
+    Operations are known by name (``conv2d``, ``relu``, ``add_``), so modules, functions and operators are all seen.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.way = Way()
+
+    def handlers(self) -> Mapping[str, Callable]:
+        """Operation name → what runs instead of it."""
+        raise NotImplementedError
+
+    def __enter__(self):
+        self._by_name = self.handlers()
+        return super().__enter__()
+
+    def __torch_function__(self, operation, types, args=(), kwargs=None):
+        name = getattr(operation, "__name__", "")
+        handler = self._by_name.get(name)
+        if handler is None:
+            return operation(*args, **(kwargs or {}))
+        return handler(operation, *args, **(kwargs or {}))
+
+    def redirect(self, rule: Rule, output: Tensor, *tensors: Tensor | None) -> Tensor:
+        """The output, with a second way back: the rule's answers go to the tensors, the first of which is explained."""
+        if not (output.requires_grad and tensors[0].requires_grad):
+            return output
+        return _Redirect.apply(self.way, rule, output, *tensors)
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Within the block, backward passes take the second way."""
+        self.way.explaining = True
+        try:
+            yield
+        finally:
+            self.way.explaining = False
+
+    def pull(self, outputs: Tensor, start: Tensor, wrt: Tensor, create_graph: bool) -> Tensor:
+        """What arrives at ``wrt`` when ``start`` is sent back from ``outputs`` along the second way."""
+        with self.explaining():
+            start = start if create_graph else start.detach()
+            (answer,) = torch.autograd.grad(outputs, wrt, start, create_graph=create_graph)
+        return answer if create_graph else answer.detach()
+
+
+def names(*words: str) -> tuple[str, ...]:
+    """An operator's names in torch: ``add`` → add, add_, __add__, __iadd__, __radd__."""
+    return tuple(n for w in words for n in (w, f"{w}_", f"__{w}__", f"__i{w}__", f"__r{w}__"))
+
+
+ACTIVATIONS = (
+    *("relu", "relu_", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "hardtanh"),
+    *("hardswish", "hardsigmoid", "sigmoid", "tanh", "softsign", "prelu", "rrelu", "threshold"),
+)
+"""Names of the elementwise non-linearities."""
+
+
+def out_of_place(operation: Callable, *args, inplace: bool = False, **kwargs) -> Tensor:
+    """The operation, run so that its input keeps its values."""
+    if getattr(operation, "__name__", "") == "relu_":
+        return torch.relu(*args)
+    return operation(*args, **kwargs)
