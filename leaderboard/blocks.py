@@ -136,7 +136,7 @@ def _refuse(setting: str, rows: pd.DataFrame, where: np.ndarray) -> None:
         row = rows.iloc[int(np.flatnonzero(wrong)[0])]
         raise RowsError(
             f"rows: {setting}: {row['metric']} of {row['interpreter']} is NaN for image {row['image']} of the "
-            f"{row['twin']} twin; a number stands where maps are not silent, the permutation null for silent randomised ones"
+            f"{row['twin']} twin; a number belongs where maps are not silent, the null where a randomised one is"
         )
 
 

@@ -90,7 +90,7 @@ def rows(world: World, seed: int = 0) -> pd.DataFrame:
                 parts.append(_one(world, truth, setting, polarity, split, own, image_effect, rng))
     frame = pd.concat(parts, ignore_index=True)
     text = ["setting", "split", "cell", "twin", "interpreter", "at", "polarity", "metric"]
-    return frame.astype({c: "category" for c in text} | {"draw": "int8", "image": "int32", "value": "float32"})
+    return frame.astype(dict.fromkeys(text, "category") | {"draw": "int8", "image": "int32", "value": "float32"})
 
 
 def _one(world, truth, setting, polarity, split, own, image_effect, rng) -> pd.DataFrame:
