@@ -289,3 +289,27 @@ def prepared(source: str, data: str | None = None, seed: int | None = None, limi
     suite = suites.load(source)
     changes = {"data_dir": data, "limit": limit} | ({} if seed is None else {"seed": seed})
     return replace(suite, **changes)
+
+
+def narrowed(suite: Suite, interpreters: tuple[Part, ...]) -> Suite:
+    """The suite asking these interpreters and its canaries alone."""
+    if not interpreters:
+        raise UnfooledError("run: --only needs an --interpreter to ask")
+    canaries = tuple(p for p in suite.interpreters if _trait(p, "family", "other") == "canary")
+    return replace(suite, interpreters=(*interpreters, *canaries))
+
+
+def plan(suite: Suite, interpreters: Iterable[Part], options: Options) -> str:
+    """What a run would find and what it would have to make, in words."""
+    store = open_store(options, suite)
+    lines = [f"{suite.name} version {suite.version}, digest {suite.digest}"]
+    missing = 0
+    for s in suite.settings():
+        keys = [s.original_key, s.honest_key, *(s.fooled_key(c) for c in suite.cells)]
+        found = sum(store.find("weights", key) is not None for key in keys)
+        missing += len(keys) - found
+        lines.append(f"{s.name}: {found} of {len(keys)} networks found, {len(keys) - found} to make")
+    parts = dict.fromkeys([*suite.interpreters, *interpreters])
+    lines.append(f"then {len(parts)} interpreters × {len(suite.settings())} settings, {options.jobs} processes")
+    lines.append("nothing to make" if not missing else f"{missing} networks to make, which takes the most time")
+    return "\n".join(lines)

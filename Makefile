@@ -1,0 +1,38 @@
+# Every target sets up what it needs. Python 3.11 and make are enough.
+PYTHON ?= python3.11
+ifeq (, $(shell command -v $(PYTHON) 2>/dev/null))
+PYTHON = python3
+endif
+BIN = .venv/bin
+export OMP_NUM_THREADS = 1
+
+.PHONY: run test standard adaptive speed fuzz faults interop browser lint clean
+
+run: .venv/installed
+	$(BIN)/unfooled run smoke
+
+standard: .venv/installed
+	$(BIN)/unfooled run standard
+
+test: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -q -n 2 tests
+
+lint: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info runs

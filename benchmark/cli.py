@@ -1,0 +1,194 @@
+"""The commands: parse, call one function, print. Data go to stdout, progress to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from unfooled import plugins
+from unfooled.types import Part, UnfooledError
+
+OUT = click.Path(path_type=Path, file_okay=False)
+
+
+class Unfooled(click.Group):
+    """Turns what the user can mend into one line and an exit code; ``--debug`` shows the traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except UnfooledError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"unfooled: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=Unfooled, context_settings={"auto_envvar_prefix": "UNFOOLED", "max_content_width": 100})
+@click.version_option(package_name="unfooled", message="unfooled %(version)s")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def main(debug: bool) -> None:
+    """Which interpreters stay honest when the model is made to lie?
+
+    \b
+    unfooled run smoke                                   a first look, in seconds
+    unfooled run standard --interpreter mine:Method      your method among the baselines
+    unfooled doctor mine:Method                          is it fit to be run?
+
+    Exit codes: 0 fine, 1 regression or failed check, 2 usage, 3 an interpreter failed, 4 not comparable, 5 no baseline.
+    """
+
+
+def as_part(text: str) -> Part:
+    """``name``, ``module:Name`` or ``name?samples=32&sigma=0.2`` → Part; values are read as YAML."""
+    import yaml
+
+    from unfooled.suite import part
+
+    use, _, query = text.partition("?")
+    pairs = (item.partition("=") for item in query.split("&") if item)
+    return part({"use": use, **{key: yaml.safe_load(value) for key, _, value in pairs}})
+
+
+@main.command()
+@click.argument("suite")
+@click.option(
+    "--interpreter", "-i", "interpreters", multiple=True, metavar="module:Name", help="One more to ask; repeat."
+)
+@click.option("--only", is_flag=True, help="Ask the --interpreter alone, not the suite's own.")
+@click.option("--jobs", "-j", type=click.IntRange(1), default=os.cpu_count(), show_default=True, help="Processes.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …")
+@click.option("--data", type=click.Path(), help="Where the suite's data and weights lie.")
+@click.option("--out", type=OUT, default=Path("runs"), show_default=True, help="Where the run's folder is made.")
+@click.option("--store", type=OUT, help="Where finished work is kept.  [default: ~/.cache/unfooled]")
+@click.option("--seed", type=int, help="Another random stream for the maps.")
+@click.option("--limit", type=click.IntRange(1), help="Fewer images: a trial, not to be submitted.")
+@click.option("--refit", is_flag=True, help="Make every network from nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@click.option("--no-report", is_flag=True, help="Rows only; `unfooled report` makes the report later.")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    suite: str,
+    interpreters: tuple[str, ...],
+    only: bool,
+    jobs: int,
+    device: str,
+    data: str | None,
+    out: Path,
+    store: Path | None,
+    seed: int | None,
+    limit: int | None,
+    refit: bool,
+    dry_run: bool,
+    no_report: bool,
+) -> None:
+    """Run SUITE, a file or the bare name of a shipped suite, and print the ranked table.
+
+    The same command resumes a run that was cut off. Exit code 3 when an interpreter failed.
+    """
+    from unfooled import runner
+    from unfooled.progress import bar
+
+    chosen = runner.prepared(suite, data, seed, limit)
+    extra = tuple(as_part(i) for i in interpreters)
+    if only:
+        chosen = runner.narrowed(chosen, extra)
+    options = runner.Options(jobs, device, store, out, refit)
+    if dry_run:
+        click.echo(runner.plan(chosen, extra, options))
+        return
+    with bar() as progress:
+        made = runner.run(chosen, extra, options, progress)
+    _print_run(made, report=not no_report)
+    ctx.exit(3 if made.header["failures"] else 0)
+
+
+def _print_run(made: object, report: bool) -> None:
+    from unfooled.leaderboard import ranking, tables
+
+    click.echo(tables.as_text(ranking.scores(made.rows, made.header)))
+    for failure in made.header["failures"]:
+        click.echo(f"failed: {failure['setting']}: {failure['reason']}", err=True)
+    if made.header["limit"]:
+        click.echo("limited: fewer images than the suite asks for, so this run cannot be submitted", err=True)
+    click.echo(f"run:     {made.folder}\nrows:    {made.path}")
+    if report:
+        _print_report(made)
+
+
+def _print_report(made: object) -> None:
+    from unfooled import report
+
+    report.write(made)
+    click.echo(f"report:  {made.folder / 'report.html'}\nfigures: {made.folder / 'figures'}")
+
+
+@main.command(name="list")
+@click.argument("kind", type=click.Choice([*plugins.KINDS, "suites"]))
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def list_(kind: str, as_json: bool) -> None:
+    """What there is of a KIND, with a line on each."""
+    from unfooled.catalogue import entries
+
+    found = entries(kind)
+    if as_json:
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        return
+    width = max((len(e["name"]) for e in found), default=0)
+    for entry in found:
+        click.echo(f"{entry['name']:<{width}}  {entry['summary']}")
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--by", type=click.Choice(["manipulation", "model", "metric", "cell"]), help="Broken down.")
+@click.option("--polarity", type=click.Choice(["absolute", "signed"]), default="absolute", show_default=True)
+@click.option(
+    "--at", type=click.Choice(["input", "T"]), default="input", show_default=True, help="Maps of which layer."
+)
+@click.option("--md", "form", flag_value="markdown", help="As Markdown.")
+@click.option("--csv", "form", flag_value="csv", help="As CSV.")
+@click.option("--latex", "form", flag_value="latex", help="As LaTeX.")
+@click.option("--json", "form", flag_value="json", help="As JSON.")
+def show(run: Path, by: str | None, polarity: str, at: str, form: str | None) -> None:
+    """Print the tables of a RUN, a run's folder or its rows.parquet."""
+    from unfooled import records
+    from unfooled.leaderboard import ranking, tables
+
+    made = records.load(run)
+    if by is None:
+        frame = ranking.scores(made.rows, made.header, polarity=polarity, at=at)
+    else:
+        frame = ranking.by(made.rows, made.header, by, polarity=polarity, at=at)
+    click.echo(tables.PRINTERS[form or "text"](frame))
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def report(run: Path) -> None:
+    """Make the report and the figures of a RUN again."""
+    from unfooled import records
+
+    _print_report(records.load(run))
+
+
+@main.command()
+@click.argument("interpreter")
+@click.pass_context
+def doctor(ctx: click.Context, interpreter: str) -> None:
+    """Is an INTERPRETER (name or module:Name) fit to be run? Exit code 1 when it is not."""
+    from unfooled import doctor as examination
+
+    named = as_part(interpreter)
+    findings = examination.examine(plugins.build("interpreters", named), named.label)
+    click.echo(examination.as_text(findings, named.label))
+    ctx.exit(1 if examination.failed(findings) else 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""Progress on stderr: a bar with an estimate in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PLAIN_EVERY = 5.0  # seconds between plain lines: a log should stay readable
+
+
+@contextmanager
+def bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A function (what was finished, how many are, of how many) that shows it."""
+    if not sys.stderr.isatty():
+        yield _plain()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("", total=None)
+        yield lambda what, done, total: shown.update(task, description=what, completed=done, total=total)
+
+
+def _plain() -> Callable[[str, int, int], None]:
+    started = last = time.monotonic()
+
+    def show(what: str, done: int, total: int) -> None:
+        nonlocal last, started
+        now = time.monotonic()
+        if done <= 1:
+            started = now
+        if now - last < PLAIN_EVERY and done not in (1, total):
+            return
+        last = now
+        left = (now - started) / max(done - 1, 1) * (total - done)
+        print(f"{done}/{total} {what}" + (f", about {left:.0f} s left" if 1 < done < total else ""), file=sys.stderr)
+
+    return show
