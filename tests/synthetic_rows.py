@@ -87,41 +87,51 @@ def rows(world: World, seed: int = 0) -> pd.DataFrame:
             image_effect = world.image_sd * rng.standard_normal(world.images)
             for truth in world.truths:
                 own = shared + world.own_sd * rng.standard_normal()
-                parts.append(_one(world, truth, setting, polarity, split, own, image_effect, rng))
-    frame = pd.concat(parts, ignore_index=True)
-    text = ["setting", "split", "cell", "twin", "interpreter", "at", "polarity", "metric"]
-    return frame.astype(dict.fromkeys(text, "category") | {"draw": "int8", "image": "int32", "value": "float32"})
+                words = {"setting": setting, "split": split, "interpreter": truth.label, "at": truth.at}
+                parts.append(
+                    (words | {"polarity": polarity}, *_similarities(world, truth, split, own, image_effect, rng))
+                )
+    return _frame(world, parts)
 
 
-def _one(world, truth, setting, polarity, split, own, image_effect, rng) -> pd.DataFrame:
-    n, silent_original = len(image_effect), rng.random(len(image_effect)) < truth.silent
-    twins = [("randomised", "", d, 0.0, 0.0) for d in range(world.draws)]
-    twins += [("honest", "", 0, 1.0, 0.0), ("wrong_class", "", 0, 0.5, 0.0), ("self", "", 0, 1.1, 0.0)]
-    twins += [("randomised_top", "", 0, 0.4, 0.0)]
+def _twins(world, truth, split, own, image_effect, rng):
+    """(twin, cell, draw, level, share of silent maps) of every twin; a level is 0 for random and 1 for honest."""
+    yield from (("randomised", "", d, 0.0, 0.0) for d in range(world.draws))
+    yield from ((t, "", 0, v, 0.0) for t, v in (("honest", 1.0), ("wrong_class", 0.5), ("self", 1.1)))
+    yield "randomised_top", "", 0, 0.4, 0.0
     for name, family, where in world.cells():
         if where == split:
             level = truth.attacked if family == truth.family else truth.transfer
             effect = own + world.cell_sd * rng.standard_normal()
-            twins.append(("fooled", name, 0, level + effect + image_effect, truth.silent_fooled))
-    if split == "test":
-        mine = [(n, level) for n, level in world.adaptive.items() if n.split("|")[0] == truth.label]
-        twins += [("fooled", name, 0, level + own + image_effect, 0.0) for name, level in mine]
-    parts = []
-    for kind, cell, draw, level, share in twins:
-        silent = rng.random(n) < share
-        for metric in world.metrics:
-            value = truth.floor + truth.span * (level + world.noise_sd * rng.standard_normal(n))
-            value = np.where(silent_original | silent, np.nan, value)
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "setting": setting, "split": split, "cell": cell, "twin": kind, "draw": draw,
-                        "interpreter": truth.label, "at": truth.at, "polarity": polarity, "metric": metric,
-                        "image": np.arange(n), "value": value, "silent_original": silent_original, "silent": silent,
-                    }
-                )
-            )  # fmt: skip
-    return pd.concat(parts, ignore_index=True)
+            yield "fooled", name, 0, level + effect + image_effect, truth.silent_fooled
+    for name, level in world.adaptive.items():
+        if split == "test" and name.split("|")[0] == truth.label:
+            yield "fooled", name, 0, level + own + image_effect, 0.0
+
+
+def _similarities(world, truth, split, own, image_effect, rng):
+    """The twins, and (twins, metrics, images) arrays of values and silence, and (images,) silence of the original."""
+    n, m = world.images, len(world.metrics)
+    twins = list(_twins(world, truth, split, own, image_effect, rng))
+    levels = np.stack([np.broadcast_to(level, n) for *_, level, _ in twins])[:, None]
+    silent = np.stack([np.broadcast_to(rng.random(n) < share, (m, n)) for *_, share in twins])
+    silent_original = rng.random(n) < truth.silent
+    noise = world.noise_sd * rng.standard_normal((len(twins), m, n))
+    value = np.where(silent_original | silent, np.nan, truth.floor + truth.span * (levels + noise))
+    return twins, value, silent, np.broadcast_to(silent_original, value.shape)
+
+
+def _frame(world, parts) -> pd.DataFrame:
+    n, m, sizes = world.images, len(world.metrics), [value.size for _, _, value, _, _ in parts]
+    twins = [twin for _, some, *_ in parts for twin in some]
+    frame = {word: np.repeat([words[word] for words, *_ in parts], sizes) for word in parts[0][0]}
+    frame |= {word: np.repeat([t[k] for t in twins], m * n) for k, word in enumerate(("twin", "cell", "draw"))}
+    frame["metric"] = np.tile(np.repeat(world.metrics, n), len(twins))
+    frame["image"] = np.tile(np.arange(n, dtype=np.int32), len(twins) * m)
+    for k, word in enumerate(("value", "silent", "silent_original"), 2):
+        frame[word] = np.concatenate([part[k].ravel() for part in parts])
+    text = ["setting", "split", "cell", "twin", "interpreter", "at", "polarity", "metric"]
+    return pd.DataFrame(frame).astype(dict.fromkeys(text, "category") | {"draw": "int8", "value": "float32"})
 
 
 REAL = (

@@ -1,0 +1,329 @@
+"""From rows to ranks, on synthetic rows whose truth is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic_rows import CANARIES, REAL, SIX, Truth, World, header, rows
+
+from unfooled.leaderboard import multiverse, pairing, ranking
+from unfooled.leaderboard import stability as st
+from unfooled.leaderboard.blocks import RowsError
+from unfooled.types import UnknownPart
+
+WORLD = World(REAL + CANARIES, images=24, active=True, adaptive={"gradient|location": 0.0, "gradient|top_k": 0.3})
+SMALL = World(REAL, settings=(("vgg-0", "vgg"), ("vgg-1", "vgg"), ("res-0", "res")), images=8, metrics=("mse", "hog"))
+ONE = replace(SMALL, settings=(("vgg-0", "vgg"),), images=64)
+
+
+@pytest.fixture(scope="module")
+def run():
+    return rows(WORLD), header(WORLD)
+
+
+@pytest.fixture(scope="module")
+def table(run):
+    return ranking.scores(*run).set_index("interpreter")
+
+
+def _reference(frame: pd.DataFrame, interpreter: str, cells: list[str]) -> float:
+    """Stability written again, from pandas means: silent originals leave, other silent maps take the floor's value."""
+    mine = frame[(frame["interpreter"] == interpreter) & ~frame["silent_original"]]
+    key = ["setting", "split", "metric", "image"]
+    floor = mine[mine["twin"] == "randomised"].groupby(key, observed=True)["value"].mean().rename("floor")
+    mine = mine.join(floor, on=key)
+    mine = mine.assign(value=mine["value"].astype(float).fillna(mine["floor"]))
+    per_metric = []
+    for metric in mine["metric"].unique():
+        top = bottom = 0.0
+        for setting in mine["setting"].unique():
+            here = mine[(mine["metric"] == metric) & (mine["setting"] == setting)]
+            for cell in cells:
+                fooled = here[(here["twin"] == "fooled") & (here["cell"] == cell)]
+                split = here[here["split"] == fooled["split"].iloc[0]]
+                random = split[split["twin"] == "randomised"].groupby("draw")["value"].mean().mean()
+                top += fooled["value"].mean() - random
+                bottom += split[split["twin"] == "honest"]["value"].mean() - random
+        per_metric.append(top / bottom)
+    return float(np.mean(per_metric))
+
+
+def test_scores_are_the_formula_written_again():
+    noisy = (replace(REAL[0], silent=0.05, silent_fooled=0.2), *REAL[1:])
+    world = replace(SMALL, truths=noisy, active=True)
+    frame = rows(world)
+    table = ranking.scores(frame, header(world)).set_index("interpreter")
+    attacked = ["location:gradients", "top_k:gradients", "centre_mass:gradients", "active:gradients"]
+    transfer = [name for name, family, _ in world.cells() if family != "gradients"]
+    # values are float32: 1e-7 of a similarity, over a range of about 0.5
+    assert table.loc["gradient", "attacked"] == pytest.approx(_reference(frame, "gradient", attacked), abs=1e-6)
+    assert table.loc["gradient", "transfer"] == pytest.approx(_reference(frame, "gradient", transfer), abs=1e-6)
+
+
+def test_the_truth_is_found(table):
+    for truth in REAL:
+        # per interpreter the settings' effects have a standard error of about 0.03, the images' of 0.02
+        assert table.loc[truth.label, "transfer"] == pytest.approx(truth.transfer, abs=0.12)
+        assert table.loc[truth.label, "attacked"] == pytest.approx(truth.attacked, abs=0.12)
+    assert list(table.index[:4]) == ["smooth", "gradient", "cam", "lrp"]
+    assert list(table["rank"][:4]) == [1, 2, 3, 4]
+
+
+def test_canaries_are_listed_and_never_ranked(table):
+    assert table.loc["sobel", "insensitive"]
+    assert table.loc["sobel", "reason"] == "insensitive: 0 of 6 metrics tell the model from a random one"
+    assert table.loc["constant", "coverage"] == 0
+    assert table.loc["constant", "reason"].startswith("silent: its maps say something on 0% of the images")
+    assert table.loc[["sobel", "constant"], ["rank", "transfer"]].isna().all(axis=None)
+    assert ranking.canaries_exposed(table.reset_index()) == []
+
+
+def test_a_canary_that_wins_is_named():
+    world = replace(SMALL, truths=(*REAL, Truth("memoiser", "canary", 0.8)))
+    found = ranking.canaries_exposed(ranking.scores(rows(world), header(world)))
+    assert found == ["memoiser: a canary has rank 2 and 3 interpreters that look at the model are not above it"]
+
+
+def test_a_canary_that_is_last_is_exposed():
+    world = replace(SMALL, truths=(*REAL, Truth("memoiser", "canary", -0.5)))
+    assert ranking.canaries_exposed(ranking.scores(rows(world), header(world))) == []
+
+
+def test_adaptive_is_the_worst_manipulation_and_counts_nowhere_else(run, table):
+    assert table.loc["gradient", "adaptive_worst"] == "location"
+    assert table.loc["gradient", "adaptive"] == pytest.approx(0.0, abs=0.1)
+    assert table["adaptive"].notna().sum() == 1
+    frame, about = run
+    without = ranking.scores(frame[~frame["cell"].str.contains("|", regex=False)], about).set_index("interpreter")
+    pd.testing.assert_series_equal(without["transfer"], table["transfer"])
+    pd.testing.assert_series_equal(without["attacked"], table["attacked"])
+
+
+def test_the_worst_cell_is_the_least_of_the_breakdown_by_cell(run, table):
+    cells = ranking.by(*run, "cell").assign(value=lambda f: f["transfer"].fillna(f["attacked"]))
+    own = cells[(cells["interpreter"] == "cam") & ~cells["cell"].str.contains("|", regex=False)]
+    least = own.loc[own["value"].idxmin()]
+    assert (least["cell"], least["value"]) == (table.loc["cam", "worst_cell"], table.loc["cam", "worst"])
+
+
+def test_an_affine_change_of_a_metric_moves_nothing():
+    frame, about = rows(SMALL), header(SMALL)
+    changed = frame.assign(value=np.where(frame["metric"] == "mse", 0.5 * frame["value"] - 3, frame["value"]))
+    a, b = ranking.scores(frame, about), ranking.scores(changed, about)
+    pd.testing.assert_frame_equal(a[["interpreter", "transfer"]], b[["interpreter", "transfer"]], atol=1e-5)
+
+
+def test_the_order_of_rows_and_other_interpreters_move_nothing():
+    frame, about = rows(SMALL), header(SMALL)
+    shuffled = frame.sample(frac=1, random_state=0)
+    pd.testing.assert_frame_equal(ranking.scores(frame, about), ranking.scores(shuffled, about))
+    fewer = frame[frame["interpreter"] != "smooth"]
+    about_fewer = {**about, "interpreters": {k: v for k, v in about["interpreters"].items() if k != "smooth"}}
+    columns = ["transfer", "transfer_low", "attacked", "worst", "coverage"]
+    alone = ranking.scores(fewer, about_fewer).set_index("interpreter")[columns]
+    among = ranking.scores(frame, about).set_index("interpreter").loc[alone.index, columns]
+    pd.testing.assert_frame_equal(alone, among, rtol=1e-9)
+
+
+def test_all_fooled_maps_silent_is_a_stability_of_zero():
+    world = replace(SMALL, truths=(replace(REAL[0], silent_fooled=1.0), REAL[1]))
+    table = ranking.scores(rows(world), header(world)).set_index("interpreter")
+    assert table.loc["gradient", "transfer"] == 0
+    assert table.loc["gradient", "silent"] == 9 * 3 * 8
+    assert table.loc["gradient", "rank"] == 2
+
+
+def test_images_with_a_silent_original_leave_for_all_twins():
+    frame, about = rows(SMALL), header(SMALL)
+    gone = (frame["image"] == 3) & (frame["interpreter"] == "cam")
+    silent = frame.assign(
+        silent_original=frame["silent_original"] | gone,
+        value=frame["value"].mask(gone & (frame["twin"] != "randomised")),
+    )
+    a = ranking.scores(silent, about).set_index("interpreter").loc["cam"]
+    b = ranking.scores(frame[~gone], about).set_index("interpreter").loc["cam"]
+    assert a["coverage"] == pytest.approx(7 / 8)
+    assert a["reason"].startswith("silent")
+    assert np.isnan(a["rank"])
+    assert b["missing"] > 0
+    reference = frame[(frame["image"] != 3) & (frame["interpreter"] == "cam")]
+    alone = {**about, "interpreters": {"cam": about["interpreters"]["cam"]}}
+    assert a["transfer"] == pytest.approx(ranking.scores(reference, alone)["transfer"][0], rel=1e-9)
+
+
+@pytest.mark.parametrize(("ruined", "insensitive"), [(("mse", "hog"), False), (("mse", "hog", "ssim"), True)])
+def test_three_metrics_without_range_make_an_interpreter_insensitive(ruined, insensitive):
+    world = replace(SMALL, metrics=SIX)
+    frame, about = rows(world), header(world)
+    flat = frame["metric"].isin(ruined) & (frame["interpreter"] == "lrp")
+    table = ranking.scores(frame.assign(value=frame["value"].mask(flat, 0.7)), about).set_index("interpreter")
+    assert table.loc["lrp", "metrics_counted"] == 6 - len(ruined)
+    assert table.loc["lrp", "insensitive"] == insensitive
+    assert np.isnan(table.loc["lrp", "rank"]) == insensitive
+    shown = ranking.by(frame.assign(value=frame["value"].mask(flat, 0.7)), about, "metric")
+    one = shown[(shown["interpreter"] == "lrp") & (shown["metric"] == "mse")].iloc[0]
+    assert not one["range_ok"]
+    assert np.isnan(one["transfer"])
+
+
+def test_a_missing_cell_is_incomplete_and_a_failed_interpreter_is_listed():
+    frame, about = rows(SMALL), header(SMALL)
+    lost = (frame["interpreter"] == "cam") & (frame["cell"] == "top_k:gradients") & (frame["setting"] == "vgg-1")
+    about["interpreters"]["broken"] = {"family": "gradients", "at": "input"}
+    table = ranking.scores(frame[~lost], about).set_index("interpreter")
+    assert table.loc["cam", "reason"] == "incomplete: no maps for 1 of the fooled models"
+    assert table.loc["broken", "reason"] == "failed: no maps"
+    assert table.loc[["cam", "broken"], "rank"].isna().all()
+
+
+def test_a_cell_that_no_one_has_in_a_setting_is_no_ones_fault():
+    frame, about = rows(SMALL), header(SMALL)
+    refused = (frame["cell"] == "top_k:gradients") & (frame["setting"] == "vgg-1")
+    assert (ranking.scores(frame[~refused], about)["reason"] == "").all()
+
+
+def test_polarities_and_resolutions_are_kept_apart():
+    world = replace(
+        SMALL, polarities=("absolute", "signed"), truths=(*REAL, Truth("cam(at=T)", "activations", 0.2, at="T"))
+    )
+    frame, about = rows(world), header(world)
+    assert set(ranking.scores(frame, about)["interpreter"]) == {t.label for t in REAL}
+    assert list(ranking.scores(frame, about, at="T")["interpreter"]) == ["cam(at=T)"]
+    signed = ranking.scores(frame, about, polarity="signed")
+    assert signed.attrs["polarity"] == "signed"
+    assert not np.allclose(signed["transfer"], ranking.scores(frame, about)["transfer"])
+
+
+def test_one_setting_is_marked_conditional_and_its_interval_is_over_images():
+    frame, about = rows(ONE), header(ONE)
+    table = ranking.scores(frame, about)
+    assert table.attrs["conditional"]
+    assert (table["reason"] == "").all()
+    study = st.study(frame, about, "absolute", "input")
+    block, member = study.blocks[0], st.columns(study)["transfer"]
+    for _, row in table.iterrows():
+        i = study.interpreters.index(row["interpreter"])
+        cells = [study.cells.index(c) for c in block.cells if member[study.cells.index(c), i]]
+        top = (block.fooled[cells, i] - block.floor[i]).mean(0)
+        bottom = block.honest[i] - block.floor[i]
+        influence = ((top - bottom * (top.mean(1) / bottom.mean(1))[:, None]) / bottom.mean(1)[:, None]).mean(0)
+        linear = influence.std(ddof=1) / np.sqrt(len(influence))
+        half = (row["transfer_high"] - row["transfer_low"]) / 2
+        # the delta method and 10,000 resamples (0.7 % Monte-Carlo error) agree to first order in 1 / 64 images
+        assert half == pytest.approx(1.998 * linear, rel=0.06)
+
+
+def test_scores_are_the_same_twice():
+    frame, about = rows(ONE), header(ONE)
+    pd.testing.assert_frame_equal(ranking.scores(frame, about), ranking.scores(frame, about), check_exact=True)
+
+
+def test_the_bootstrap_over_settings_agrees_with_the_jackknife():
+    settings = tuple((f"s-{i}", "vgg") for i in range(40))
+    # Images without noise of their own: the bootstrap would count it twice, once in what the settings show.
+    quiet = World(REAL, settings, ("location",), images=4, metrics=("mse",), image_sd=0, noise_sd=0.01)
+    study = st.study(rows(quiet), header(quiet), "absolute", "input")
+    member, counted = st.columns(study)["transfer"], np.ones((4, 1), bool)
+    drawn = st.bootstrap(study, member, counted, 4000)
+    jackknife = st.stability(study, member, counted)
+    np.testing.assert_allclose(drawn.mean(0), jackknife.value, atol=0.002)
+    # sqrt(39 / 40) between the two, and 1.1 % Monte-Carlo error
+    np.testing.assert_allclose(drawn.std(0), jackknife.error(), rtol=0.05)
+
+
+@pytest.mark.parametrize("group", ["manipulation", "model", "metric", "cell"])
+def test_breakdowns_have_a_row_per_interpreter_and_member(run, group):
+    frame, about = run
+    found = ranking.by(frame, about, group)
+    sizes = {"manipulation": 4, "model": 3, "metric": 6, "cell": 14}
+    assert len(found) == sizes[group] * 6
+    assert not found.duplicated(["interpreter", group]).any()
+
+
+def test_a_breakdown_by_model_is_the_score_of_its_settings_alone():
+    frame, about = rows(SMALL), header(SMALL)
+    found = ranking.by(frame, about, "model").set_index(["model", "interpreter"])
+    alone = ranking.scores(frame[frame["setting"] != "res-0"], about).set_index("interpreter")
+    assert found.loc[("vgg", "lrp"), "transfer"] == pytest.approx(alone.loc["lrp", "transfer"])
+    assert found.loc[("vgg", "lrp"), "transfer_low"] == pytest.approx(alone.loc["lrp", "transfer_low"])
+
+
+def test_one_interpreter_alone_has_rank_one():
+    world = replace(SMALL, truths=REAL[:1])
+    table = ranking.scores(rows(world), header(world))
+    assert (table["rank"][0], table["rank_low"][0], table["rank_high"][0], table["tie"][0]) == (1, 1, 1, "a")
+    assert pairing.pairwise(rows(world), header(world)).empty
+
+
+def test_without_cells_against_others_there_is_no_rank():
+    world = replace(SMALL, against=("gradients",), truths=REAL[:1])
+    table = ranking.scores(rows(world), header(world))
+    assert table["reason"][0] == "no cells against other families"
+    assert np.isfinite(table["attacked"][0])
+
+
+def test_a_run_in_which_all_failed_is_a_table_of_reasons():
+    frame, about = rows(SMALL).iloc[:0], header(SMALL)
+    assert (ranking.scores(frame, about)["reason"] == "failed: no maps").all()
+
+
+def test_pairs_are_the_tests_behind_the_letters(run, table):
+    pairs = pairing.pairwise(*run).set_index(["a", "b"])
+    assert len(pairs) == 6
+    for (a, b), pair in pairs.iterrows():
+        apart = not set(table.loc[a, "tie"]) & set(table.loc[b, "tie"])
+        assert apart == (pair["p_holm"] < 0.05)
+        assert pair["difference"] == pytest.approx(table.loc[a, "transfer"] - table.loc[b, "transfer"])
+        assert pair["low"] <= pair["difference"] <= pair["high"]
+
+
+def test_a_comparison_turns_with_its_order(run):
+    forth, back = pairing.compare(*run, "lrp", "cam"), pairing.compare(*run, "cam", "lrp")
+    assert forth["difference"] == -back["difference"] < 0
+    assert (forth["low"], forth["p_holm"]) == (-back["high"], back["p_holm"])
+
+
+def test_a_comparison_with_an_unknown_interpreter_says_what_there_is(run):
+    with pytest.raises(UnknownPart, match="compare: 'gradeint' is not ranked in this run; did you mean 'gradient'"):
+        pairing.compare(*run, "gradeint", "cam")
+    with pytest.raises(UnknownPart, match="compare: 'cam' with itself; name two interpreters"):
+        pairing.compare(*run, "cam", "cam")
+
+
+def test_friedman_finds_that_interpreters_differ(run):
+    names, found = pairing.friedman(*run)
+    assert names == ["cam", "gradient", "lrp", "smooth"]
+    assert found.p_value < 1e-3
+    assert found.mean_ranks[3] < 1.5 < found.mean_ranks[1]
+
+
+def test_the_multiverse_ranks_under_every_choice():
+    variants = ("top_k(fraction=0.05)", "ssim(window=uniform)", "cosine")
+    world = replace(SMALL, metrics=(*SIX, *variants), polarities=("absolute", "signed"), truths=REAL + CANARIES)
+    frame, about = rows(world), header(world)
+    ranks = multiverse.multiverse(frame, about)
+    # two polarities × (2 choices of k × 2 of the window for the mean, six metrics, two variants, cosine)
+    assert len(ranks) == 2 * (4 + 6 + 2 + 1)
+    headline = ranking.scores(frame, about).set_index("interpreter")["rank"]
+    pd.testing.assert_series_equal(ranks.loc[("absolute", "mean", "")], headline[ranks.columns], check_names=False)
+    assert ranks[["sobel", "constant"]].isna().all(axis=None)
+    ranges = multiverse.rank_ranges(ranks).set_index("interpreter")
+    assert ranges.loc["smooth", "best_rank"] == 1
+    assert ranges.loc["sobel", "specifications"] == 0
+
+
+def test_variants_do_not_enter_the_headline():
+    assert st.headline_metrics([*SIX, "cosine", "top_k(fraction=0.05)"]) == list(SIX)
+    assert st.headline_metrics(["top_k", "cosine", "top_k(fraction=0.05)"]) == ["cosine", "top_k"]
+    assert st.headline_metrics(["ssim(window=uniform)"]) == ["ssim(window=uniform)"]
+
+
+def test_rows_that_break_their_contract_are_refused():
+    frame, about = rows(SMALL), header(SMALL)
+    with pytest.raises(RowsError, match="rows: no column 'silent'; rows have setting, split"):
+        ranking.scores(frame.drop(columns="silent"), about)
+    with pytest.raises(RowsError, match="two rows for one twin, interpreter, metric and image; keys are unique"):
+        ranking.scores(pd.concat([frame, frame.iloc[:1]], ignore_index=True), about)
+    with pytest.raises(RowsError, match="is NaN for image 0 of the randomised twin; a number belongs where"):
+        ranking.scores(frame.assign(value=frame["value"].mask(frame.index == 0)), about)
