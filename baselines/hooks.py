@@ -1,8 +1,8 @@
-"""What every gradient-like interpreter needs of a model: target logits and the activation at T. Nothing stays behind."""
+"""What gradient-like interpreters need of a model: target logits and the activation at T. Nothing stays behind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,6 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from unfooled.types import UnfooledError
+
+
+class declared:
+    """A trait that follows from an interpreter's fields; on the class itself it is the trait of the defaults."""
+
+    def __init__(self, of: Callable[[object], object]):
+        self.of = of
+
+    def __get__(self, instance: object | None, owner: type) -> object:
+        return self.of(owner() if instance is None else instance)
 
 
 def leaf(inputs: Tensor, create_graph: bool = False) -> Tensor:
@@ -24,12 +34,6 @@ def leaf(inputs: Tensor, create_graph: bool = False) -> Tensor:
 def target_logits(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """(n,): the logit of each image's target, from one ordinary call of the model."""
     return model(inputs).gather(1, targets[:, None])[:, 0]
-
-
-def gradient(outputs: Tensor, wrt: Tensor, create_graph: bool) -> Tensor:
-    """∂ Σ outputs / ∂ wrt. Touches no ``.grad``; without ``create_graph`` the answer carries no graph."""
-    (answer,) = torch.autograd.grad(outputs.sum(), wrt, create_graph=create_graph)
-    return answer if create_graph else answer.detach()
 
 
 @dataclass(slots=True)
@@ -47,10 +51,10 @@ class Captured:
 
 
 @contextmanager
-def activation_at_target(model: nn.Module, create_graph: bool = False) -> Iterator[Captured]:
+def activation_at_target(model: nn.Module, keep_graph: bool = False) -> Iterator[Captured]:
     """Within the block every forward pass leaves the activation at T (the input of ``model.target_layer``) behind.
 
-    Without ``create_graph`` the activation is cut from what lies below it, so that no backward pass goes deeper.
+    Without ``keep_graph`` the activation is cut from what lies below it, so that no backward pass goes deeper.
     A list of tensors, as torchvision's dense layers take it, becomes its concatenation.
     """
     captured = Captured()
@@ -58,7 +62,7 @@ def activation_at_target(model: nn.Module, create_graph: bool = False) -> Iterat
     def capture(module: nn.Module, arguments: tuple) -> tuple:
         (given, *others) = arguments
         whole = torch.cat(given, 1) if isinstance(given, list) else given
-        keep = create_graph and whole.requires_grad
+        keep = keep_graph and whole.requires_grad
         captured.at = whole if keep else whole.detach().requires_grad_()
         passed_on = captured.at.clone()  # a module that works in place must not write into what was captured
         if isinstance(given, list):

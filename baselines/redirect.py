@@ -1,10 +1,10 @@
 """A second backward pass beside the gradient's, over the same forward pass.
 
 Propagation methods are backward passes with other local rules. A ``Redirecting`` block watches the operations of one
-ordinary call of the model, whatever modules or functions they come from, and hangs a second way back beside each one that
-has a rule. While the explanation is drawn, that way is open and the gradient's is shut; ever after it is the other way
-round. So a map drawn with ``create_graph`` depends on the weights through the network's true derivative, cross-entropy can
-share the very same forward pass, and nothing is hung on the model itself.
+ordinary call of the model, whatever modules or functions they come from, and hangs a second way back beside each one
+that has a rule. While the explanation is drawn, that way is open and the gradient's is shut; ever after it is the other
+way round. So a map drawn with ``create_graph`` depends on the weights through the network's true derivative,
+cross-entropy can share the very same forward pass, and nothing is hung on the model itself.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Redirect(torch.autograd.Function):
 
 
 class Redirecting(TorchFunctionMode):
-    """Within the block, operations named in ``handlers`` are run by their handler, given the operation and its arguments.
+    """Within the block, operations named in ``handlers`` are run by their handler, given operation and arguments.
 
     Operations are known by name (``conv2d``, ``relu``, ``add_``), so modules, functions and operators are all seen.
     """
@@ -86,11 +86,13 @@ class Redirecting(TorchFunctionMode):
         finally:
             self.way.explaining = False
 
-    def pull(self, outputs: Tensor, start: Tensor, wrt: Tensor, create_graph: bool) -> Tensor:
+    def pull(
+        self, outputs: Tensor, start: Tensor, wrt: Tensor, create_graph: bool, retain_graph: bool = False
+    ) -> Tensor:
         """What arrives at ``wrt`` when ``start`` is sent back from ``outputs`` along the second way."""
+        start, retain = (start if create_graph else start.detach()), retain_graph or create_graph
         with self.explaining():
-            start = start if create_graph else start.detach()
-            (answer,) = torch.autograd.grad(outputs, wrt, start, create_graph=create_graph)
+            (answer,) = torch.autograd.grad(outputs, wrt, start, retain_graph=retain, create_graph=create_graph)
         return answer if create_graph else answer.detach()
 
 

@@ -85,7 +85,7 @@ class Propagating(Redirecting):
     def _conv2d(
         self, _: Callable, input: Tensor, weight: Tensor, bias=None, stride=1, padding=0, dilation=1, groups=1
     ) -> Tensor:
-        layer = Conv(_pair(stride), _padding(padding, weight, _pair(dilation)), _pair(dilation), groups)
+        layer = Conv.of(weight, stride, padding, dilation, groups)
         rule = self._affine_rule(self.composite.conv)
         z = self._affine(layer, rule, layer(input, weight, bias), input, weight, bias)
         if self.composite.fold and input.requires_grad:
@@ -163,20 +163,6 @@ def _refuse(operation: Callable, *_: object, **__: object) -> None:
     name = getattr(operation, "__name__", str(operation))
     raise UnfooledError(f"relevance: no rule for {name!r} of activations; use networks of convolutions, dense layers, "
                         "BatchNorm, elementwise activations, pooling, sums and concatenations")  # fmt: skip
-
-
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[-1])
-
-
-def _padding(padding: int | str | tuple[int, int], weight: Tensor, dilation: tuple[int, int]) -> tuple[int, int]:
-    if padding == "valid":
-        return (0, 0)
-    if padding != "same":
-        return _pair(padding)
-    if any(k % 2 == 0 for k in weight.shape[2:]):
-        raise UnfooledError("relevance: no rule for padding 'same' with an even kernel; pad by a number")
-    return tuple(d * (k // 2) for d, k in zip(dilation, weight.shape[2:], strict=True))
 
 
 def propagate(

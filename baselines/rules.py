@@ -11,14 +11,40 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from unfooled.types import UnfooledError
+
 Part = Callable[[Tensor], Tensor]
+Pair = int | tuple[int, int]
 
 
 def stabilised(z: Tensor, epsilon: float) -> Tensor:
     """z moved away from zero by ε, by its own sign (zero counts as positive)."""
     return z + torch.copysign(torch.full((), epsilon, dtype=z.dtype, device=z.device), z.detach())
+
+
+class _Share(torch.autograd.Function):
+    # s = r / d, with a derivative that reuses d and s: three passes over memory where autograd takes six.
+    @staticmethod
+    def forward(ctx, r: Tensor, z: Tensor, epsilon: float) -> Tensor:
+        d = stabilised(z, epsilon)
+        s = r / d
+        ctx.save_for_backward(d, s)
+        return s
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g: Tensor) -> tuple[Tensor, Tensor, None]:
+        d, s = ctx.saved_tensors
+        by_r = g / d
+        return by_r, (by_r * s).neg_(), None
+
+
+def share(r: Tensor, z: Tensor, epsilon: float) -> Tensor:
+    """s = R / (z + ε sgn z): the relevance of an output per unit of what made it. Differentiable once."""
+    return _Share.apply(r, z, epsilon)
 
 
 def positive(x: Tensor) -> Tensor:
@@ -62,6 +88,12 @@ class Conv:
     dilation: tuple[int, int]
     groups: int
 
+    @classmethod
+    def of(cls, weight: Tensor, stride: Pair, padding: Pair | str, dilation: Pair, groups: int) -> Conv:
+        """From the arguments of ``torch.conv2d``. Raises UnfooledError for 'same' with an even kernel."""
+        spread = _pair(dilation)
+        return cls(_pair(stride), _padding(padding, weight, spread), spread, groups)
+
     def __call__(self, a: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         return F.conv2d(a, w, b, self.stride, self.padding, self.dilation, self.groups)
 
@@ -78,6 +110,20 @@ class Conv:
         return F.conv_transpose2d(s, w, None, self.stride, self.padding, extra, self.groups, self.dilation)
 
 
+def _pair(value: Pair) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])
+
+
+def _padding(padding: Pair | str, weight: Tensor, dilation: tuple[int, int]) -> tuple[int, int]:
+    if padding == "valid":
+        return 0, 0
+    if padding != "same":
+        return _pair(padding)
+    if any(k % 2 == 0 for k in weight.shape[2:]):
+        raise UnfooledError("relevance: no rule for padding 'same' with an even kernel; pad by a number")
+    return dilation[0] * (weight.shape[2] // 2), dilation[1] * (weight.shape[3] // 2)
+
+
 Affine = Dense | Conv
 AffineRule = Callable[[Affine, Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """(layer, R, z, a, w, b) → relevance of a"""
@@ -90,7 +136,7 @@ class Epsilon:
     epsilon: float
 
     def __call__(self, layer: Affine, r: Tensor, z: Tensor, a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        return a * layer.transpose(r / stabilised(z, self.epsilon), w, a)
+        return a * layer.transpose(share(r, z, self.epsilon), w, a)
 
 
 @dataclass(frozen=True)
@@ -102,25 +148,26 @@ class ZPlus:
     """what of the bias counts in z⁺: its positive part (Montavon et al. 2017), or all of it (Heo et al. 2019)"""
 
     def __call__(self, layer: Affine, r: Tensor, z: Tensor, a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        s = r / stabilised(_raising(layer, a, w, b, self.bias), self.epsilon)
-        return _shares(layer, s, a, w, positive, negative)
+        raising = Contributions.of(layer, a, w, positive, negative)
+        return raising.shares(share(r, raising.total(b, self.bias), self.epsilon))
 
 
 @dataclass(frozen=True)
 class AlphaBeta:
-    """α times the share in the positive contributions less β times that in the negative ones (Bach et al. 2015, eq. 60)."""
+    """α times the share in the positive contributions less β times that in the negative (Bach et al. 2015, eq. 60)."""
 
     alpha: float
     beta: float
     epsilon: float
 
     def __call__(self, layer: Affine, r: Tensor, z: Tensor, a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        raising = _raising(layer, a, w, b, positive)
+        raising = Contributions.of(layer, a, w, positive, negative)
+        up = raising.total(b, positive)
         # All contributions sum to z, so what is left is the lowering ones; the clamp holds off rounding above zero.
-        lowering = (z - raising).clamp(max=0)
-        up = _shares(layer, self.alpha * r / stabilised(raising, self.epsilon), a, w, positive, negative)
-        down = _shares(layer, self.beta * r / stabilised(lowering, self.epsilon), a, w, negative, positive)
-        return up - down
+        down = (z - up).clamp(max=0)
+        lowering = Contributions.of(layer, a, w, negative, positive)
+        gain, loss = share(r, up, self.epsilon), share(r, down, self.epsilon)
+        return self.alpha * raising.shares(gain) - self.beta * lowering.shares(loss)
 
 
 @dataclass(frozen=True)
@@ -135,20 +182,39 @@ class Flat:
         return layer.transpose(r / stabilised(seen, self.epsilon), ones, a)
 
 
-def _below_zero(a: Tensor) -> bool:
-    # After a ReLU there are no negative inputs, and half of the work falls away.
-    return bool(a.detach().amin() < 0)
+@dataclass(frozen=True)
+class Contributions:
+    """The products a_i w_ij that raise an output, or that lower it: a⁺ with one part of w and a⁻ with the other."""
 
+    layer: Affine
+    terms: tuple[tuple[Tensor, Tensor], ...]
+    """inputs and weights whose products they are"""
+    like: Tensor
+    """the input a"""
 
-def _raising(layer: Affine, a: Tensor, w: Tensor, b: Tensor | None, bias: Part) -> Tensor:
-    z = layer(positive(a), positive(w), None if b is None else bias(b))
-    return z + layer(negative(a), negative(w)) if _below_zero(a) else z
+    @classmethod
+    def of(cls, layer: Affine, a: Tensor, w: Tensor, with_positive: Part, with_negative: Part) -> Contributions:
+        if a.detach().amin() >= 0:  # as after every ReLU: half of the work falls away
+            return cls(layer, ((a, with_positive(w)),), a)
+        terms = (positive(a), with_positive(w)), (negative(a), with_negative(w))
+        if getattr(layer, "groups", 1) == 1:  # one pass over twice the channels is faster than two passes
+            terms = (tuple(torch.cat(both, 1) for both in zip(*terms, strict=True)),)
+        return cls(layer, terms, a)
 
+    def total(self, b: Tensor | None, bias: Part) -> Tensor:
+        """Their sum at each output, with that part of the bias."""
+        (a, w), *rest = self.terms
+        z = self.layer(a, w, None if b is None else bias(b))
+        for a, w in rest:
+            z = z + self.layer(a, w)
+        return z
 
-def _shares(layer: Affine, s: Tensor, a: Tensor, w: Tensor, with_positive: Part, with_negative: Part) -> Tensor:
-    """Σ_j s_j times the contributions a_i⁺ with one part of the weights and a_i⁻ with the other."""
-    shares = positive(a) * layer.transpose(s, with_positive(w), a)
-    return shares + negative(a) * layer.transpose(s, with_negative(w), a) if _below_zero(a) else shares
+    def shares(self, s: Tensor) -> Tensor:
+        """Σ_j s_j a_i w_ij for each input i."""
+        products = [a * self.layer.transpose(s, w, a) for a, w in self.terms]
+        if products[0].shape != self.like.shape:
+            products = products[0].chunk(2, 1)
+        return products[0] if len(products) == 1 else products[0] + products[1]
 
 
 @dataclass(frozen=True)
@@ -161,14 +227,14 @@ class Proportional:
 
     def of_sum(self, r: Tensor, z: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """The relevance of both terms of z = a + b."""
-        terms = self.part(a), self.part(b)
-        s = r / stabilised(sum(terms), self.epsilon)
-        return terms[0] * s, terms[1] * s
+        first, second = self.part(a), self.part(b)
+        s = share(r, first + second, self.epsilon)
+        return first * s, second * s
 
     def of_average(self, average: Callable[[Tensor], Tensor], r: Tensor, a: Tensor) -> Tensor:
         """The relevance of a, of which ``average``, a linear operation with positive weights, was taken."""
         term = self.part(a)
-        return term * _transpose(average, term, r / stabilised(average(term), self.epsilon))
+        return term * _transpose(average, term, share(r, average(term), self.epsilon))
 
 
 def _transpose(operation: Callable[[Tensor], Tensor], like: Tensor, s: Tensor) -> Tensor:

@@ -1,0 +1,130 @@
+"""Interpreters around another interpreter: its maps under noise, or of a smoother network."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unfooled import plugins
+from unfooled.baselines.gradients import SimpleGrad
+from unfooled.baselines.hooks import declared
+from unfooled.baselines.passes import accumulate, image_streams
+from unfooled.types import Interpreter
+
+
+_PLAIN = SimpleGrad()
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What wrappers take over from the interpreter they wrap."""
+
+    of: Interpreter = _PLAIN
+
+    family = declared(lambda self: plugins.trait(self.of, "family", "other"))
+    at = declared(lambda self: plugins.trait(self.of, "at", "input"))
+    signed = declared(lambda self: plugins.trait(self.of, "signed", True))
+    stochastic = declared(lambda self: plugins.trait(self.of, "stochastic", False))
+
+    def inner(self, create_graph: bool) -> Interpreter:
+        """The wrapped interpreter. Raises NotAttackable where it cannot carry the graph that is asked for."""
+        return plugins.attackable(self.of, type(self.of).__name__) if create_graph else self.of
+
+
+def _noisy(inputs: Tensor, streams: list[torch.Generator], image: Tensor, sigma: float) -> Tensor:
+    shape = inputs.shape[1:]
+    noise = torch.stack([torch.randn(shape, generator=streams[i]) for i in image.tolist()])
+    return inputs[image] + sigma * noise.to(inputs)
+
+
+@dataclass(frozen=True)
+class SmoothGrad(_Around):
+    """The mean of an interpreter's maps over noisy copies of the image (Smilkov et al. 2017, 1706.03825).
+
+    The noise is N(0, sigma²) in pixel units, [0, 1]; the copies are not clipped. Maps are as the wrapped interpreter
+    returns them. Under one global seed of torch an image gets the same map in whatever batch it comes (see
+    ``passes.image_streams``). Raises NotAttackable where ``create_graph`` is asked of an interpreter that has none.
+    """
+
+    samples: int = 16
+    sigma: float = 0.1
+    chunk: int = 64
+    """noisy images in one pass of the model; the result does not depend on it"""
+    create_graph: bool = False
+
+    stochastic = True
+
+    def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        inner, streams = self.inner(self.create_graph), image_streams(inputs)
+
+        def maps(image: Tensor, _: Tensor) -> Tensor:
+            return _as_tensor(inner(model, _noisy(inputs, streams, image, self.sigma), targets[image]), inputs)
+
+        return accumulate(maps, inputs, self.samples, self.chunk) / self.samples
+
+
+@dataclass(frozen=True)
+class VarGrad(_Around):
+    """The variance of an interpreter's maps over noisy copies of the image (Adebayo et al. 2018, 1810.03307): ≥ 0.
+
+    Divides by ``samples``. Noise as SmoothGrad's, the same copies under the same seed.
+    """
+
+    samples: int = 16
+    sigma: float = 0.1
+    chunk: int = 64
+    """noisy images in one pass of the model; the result does not depend on it"""
+    create_graph: bool = False
+
+    stochastic = True
+    signed = False
+
+    def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        inner, streams = self.inner(self.create_graph), image_streams(inputs)
+
+        def moments(image: Tensor, _: Tensor) -> Tensor:
+            maps = _as_tensor(inner(model, _noisy(inputs, streams, image, self.sigma), targets[image]), inputs)
+            maps = maps.double()  # the difference of two large sums follows
+            return torch.stack([maps, maps.square()], 1)
+
+        mean, square = (accumulate(moments, inputs, self.samples, self.chunk) / self.samples).unbind(1)
+        return (square - mean.square()).clamp(min=0).to(inputs.dtype)
+
+
+def _as_tensor(maps: object, like: Tensor) -> Tensor:
+    return torch.as_tensor(maps, device=like.device)
+
+
+@contextmanager
+def softened(model: nn.Module, beta: float) -> Iterator[None]:
+    """Within the block every ``nn.ReLU`` of the model is softplus_β; a ReLU called as a function stays as it is."""
+    rectifiers = [m for m in model.modules() if isinstance(m, nn.ReLU)]
+    try:
+        for module in rectifiers:
+            module.forward = functools.partial(F.softplus, beta=beta)
+        yield
+    finally:
+        for module in rectifiers:
+            vars(module).pop("forward", None)
+
+
+@dataclass(frozen=True)
+class BetaSmoothing(_Around):
+    """An interpreter asked about the network with softplus_β for ReLU: a defence (Dombrowski et al. 2019).
+
+    softplus_β(z) = log(1 + e^{βz}) / β. The smaller β, the smoother the network and its maps; β → ∞ is ReLU itself.
+    Every network of ``unfooled.models`` has its ReLUs as modules. The model is as it was afterwards, errors included.
+    """
+
+    beta: float = 10.0
+    create_graph: bool = False
+
+    def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        with softened(model, self.beta):
+            return self.inner(self.create_graph)(model, inputs, targets)
