@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 
 from unfooled.maps import min_max
-from unfooled.metrics.base import Similarity, State, standardised
+from unfooled.metrics.base import Similarity, State, flat, standardised
 from unfooled.types import Maps, Scores
 
-_TILE = 32
-"""Rows or columns that one banded product of a filter yields: larger ones multiply more zeros, smaller ones are slow."""
+_TILE = 16
+"""Rows or columns that one banded product of a filter yields: more multiply more zeros, fewer need more calls."""
 
 
 @dataclass(frozen=True)
@@ -38,23 +38,34 @@ class SSIM(Similarity):
 
     def _state(self, maps: Maps) -> State:
         """(n, 3, h, w): the scaled map, and at each window's centre the mean and the variance in it."""
-        scaled = min_max(maps.astype(np.float64))
         state = np.zeros((len(maps), 3, *maps.shape[1:]))
-        state[:, 0] = scaled
-        inner = self._inner(maps.shape)
-        mean = filtered(scaled, self._taps)
-        state[:, 1][inner] = mean
-        state[:, 2][inner] = self._correction * (filtered(scaled * scaled, self._taps) - mean * mean)
+        scaled, mean, variance = self._parts(state)
+        scaled[...] = min_max(maps.astype(np.float64))
+        mean[...] = filtered(scaled, self._taps)
+        variance[...] = self._covariance(scaled * scaled, mean * mean)
         return state
 
     def _similarity(self, a: State, b: State) -> Scores:
-        inner = self._inner(a[:, 0].shape)
-        mean_a, mean_b, var_a, var_b = a[:, 1][inner], b[:, 1][inner], a[:, 2][inner], b[:, 2][inner]
+        (map_a, mean_a, var_a), (map_b, mean_b, var_b) = self._parts(a), self._parts(b)
         product = mean_a * mean_b
-        covariance = self._correction * (filtered(a[:, 0] * b[:, 0], self._taps) - product)
+        covariance = self._covariance(map_a * map_b, product)
         above = (2 * product + 0.01**2) * (2 * covariance + 0.03**2)
         below = (mean_a**2 + mean_b**2 + 0.01**2) * (var_a + var_b + 0.03**2)
-        return (above / below).mean((1, 2))
+        return flat(above / below).mean(1)
+
+    def _covariance(self, product: np.ndarray, product_of_means: np.ndarray) -> np.ndarray:
+        covariance = filtered(product, self._taps)
+        covariance -= product_of_means
+        if self.window == "uniform":
+            covariance *= 49 / 48
+        return covariance
+
+    def _parts(self, state: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Views of the maps, the means and the variances."""
+        height, width = state.shape[2:]
+        margin = self.smallest // 2
+        inner = state[:, 1:, margin : height - margin, margin : width - margin]
+        return state[:, 0], inner[:, 0], inner[:, 1]
 
     @property
     def _taps(self) -> np.ndarray:
@@ -62,14 +73,6 @@ class SSIM(Similarity):
             return np.full(7, 1 / 7)
         weights = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
         return weights / weights.sum()
-
-    @property
-    def _correction(self) -> float:
-        return 49 / 48 if self.window == "uniform" else 1.0
-
-    def _inner(self, shape: tuple[int, ...]) -> tuple[slice, slice, slice]:
-        margin = self.smallest // 2
-        return slice(None), slice(margin, shape[1] - margin), slice(margin, shape[2] - margin)
 
 
 def filtered(fields: np.ndarray, taps: np.ndarray) -> np.ndarray:
@@ -79,28 +82,21 @@ def filtered(fields: np.ndarray, taps: np.ndarray) -> np.ndarray:
     """
     n, height, width = fields.shape
     margin = len(taps) - 1
-    band = _band(taps)
+    band = np.array([np.concatenate([np.zeros(i), taps, np.zeros(_TILE - 1 - i)]) for i in range(_TILE)])
+    across = np.ascontiguousarray(band.T)
     rows = np.empty((n, height - margin, width))
-    for out, source, b in _tiles(height - margin, margin):
-        rows[:, out] = band[b[0], b[1]] @ fields[:, source]
+    for start, size in _tiles(height - margin):
+        source = fields[:, start : start + size + margin]
+        np.matmul(band[:size, : size + margin], source, out=rows[:, start : start + size])
     result = np.empty((n, height - margin, width - margin))
-    for out, source, b in _tiles(width - margin, margin):
-        result[:, :, out] = rows[:, :, source] @ band[b[0], b[1]].T
+    for start, size in _tiles(width - margin):
+        source = rows[:, :, start : start + size + margin]
+        np.matmul(source, across[: size + margin, :size], out=result[:, :, start : start + size])
     return result
 
 
-def _band(taps: np.ndarray) -> np.ndarray:
-    band = np.zeros((_TILE, _TILE + len(taps) - 1))
-    for row in range(_TILE):
-        band[row, row : row + len(taps)] = taps
-    return band
-
-
-def _tiles(length: int, margin: int) -> Iterator[tuple[slice, slice, tuple[slice, slice]]]:
-    """Where a tile's results go, what they are made of, and the part of the band that makes them."""
-    for start in range(0, length, _TILE):
-        size = min(_TILE, length - start)
-        yield slice(start, start + size), slice(start, start + size + margin), (slice(size), slice(size + margin))
+def _tiles(length: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(_TILE, length - start)) for start in range(0, length, _TILE))
 
 
 @dataclass(frozen=True)
@@ -108,10 +104,10 @@ class HOG(Similarity):
     """Pearson's correlation of histograms of oriented gradients (Dalal and Triggs 2005), after Adebayo et al. (2018).
 
     Maps are scaled to [0, 1] by their own least and largest value; central differences, zero at the border; unsigned
-    orientations; cells of height / cells by width / cells pixels, rounded down to even and at least 2, what is left over
-    at the right and at the bottom unused; overlapping blocks of block x block cells, L2-Hys. In [-1, 1], symmetric,
-    unchanged by a·map + b with a > 0. Does its own scaling. Maps must hold 2 x block pixels each way. A map whose
-    histograms are all alike is 1 to another such map and 0 to all others.
+    orientations; cells of height / cells by width / cells pixels, rounded down to even and at least 2, what is left
+    over at the right and at the bottom unused; overlapping blocks of block x block cells, L2-Hys. In [-1, 1],
+    symmetric, unchanged by a·map + b with a > 0. Does its own scaling. Maps must have 2 x block pixels each way. A map
+    without gradients in these cells is 1 to another such map and 0 to all others.
     """
 
     orientations: int = 9
@@ -119,8 +115,10 @@ class HOG(Similarity):
     block: int = 3
 
     def __post_init__(self) -> None:
-        if min(self.orientations, self.cells, self.block) < 1 or self.block > self.cells:
-            raise ValueError(f"{self}: all must be at least 1, and block at most cells")
+        if not 1 <= self.orientations <= 180:
+            raise ValueError(f"HOG: orientations={self.orientations}; it must be 1 to 180")
+        if not 1 <= self.block <= self.cells:
+            raise ValueError(f"HOG: block={self.block}, cells={self.cells}; it must be 1 <= block <= cells")
 
     @property
     def smallest(self) -> int:
@@ -128,25 +126,24 @@ class HOG(Similarity):
 
     def _state(self, maps: Maps) -> State:
         blocks = np.lib.stride_tricks.sliding_window_view(self._histograms(maps), (self.block, self.block), axis=(1, 2))
-        vectors = blocks.transpose(0, 1, 2, 4, 5, 3).reshape(*blocks.shape[:3], -1)
+        vectors = blocks.transpose(0, 1, 2, 4, 5, 3).reshape(*blocks.shape[:3], np.prod(blocks.shape[3:]))
         vectors = _normalised(np.minimum(_normalised(vectors), 0.2))
-        return standardised(vectors.reshape(len(maps), -1))
+        return standardised(vectors.reshape(len(maps), np.prod(vectors.shape[1:])))
 
     def _histograms(self, maps: Maps) -> np.ndarray:
-        """(n, cell rows, cell columns, orientations): mean gradient per orientation."""
+        """(n, cell rows, cell columns, orientations): gradient per pixel of a cell and orientation."""
         side = [max(2, extent // self.cells // 2 * 2) for extent in maps.shape[1:]]
         rows, columns = (extent // s for extent, s in zip(maps.shape[1:], side, strict=True))
-        region = slice(None), slice(rows * side[0]), slice(columns * side[1])
-        down, right = _differences(min_max(maps.astype(np.float64)))
-        down, right = down[region], right[region]
-        cell = np.arange(rows * side[0])[:, None] // side[0] * columns + np.arange(columns * side[1]) // side[1]
-        cell = cell + np.arange(len(maps))[:, None, None] * (rows * columns)
-        index = cell * (self.orientations + 1) + _orientation(down, right, self.orientations)
-        size = np.sqrt(down * down + right * right)
-        total = np.bincount(index.ravel(), size.ravel(), len(maps) * rows * columns * (self.orientations + 1))
-        total = total.reshape(len(maps), rows, columns, -1)
-        total[..., 0] += total[..., -1]
-        return total[..., :-1] / (side[0] * side[1])
+        down, right = (
+            d[:, : rows * side[0], : columns * side[1]] for d in _differences(min_max(maps.astype(np.float64)))
+        )
+        cell = np.arange(len(maps) * rows * columns).reshape(-1, rows, columns)
+        index = cell.repeat(side[0], axis=1).repeat(side[1], axis=2) * (self.orientations + 1)
+        index += _orientation(down, right, self.orientations)
+        votes = np.bincount(index.ravel(), _length(down, right).ravel(), cell.size * (self.orientations + 1))
+        votes = votes.reshape(*cell.shape, self.orientations + 1)
+        votes[..., 0] += votes[..., -1]
+        return votes[..., :-1] / (side[0] * side[1])
 
 
 def _differences(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -154,6 +151,10 @@ def _differences(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     np.subtract(values[:, 2:], values[:, :-2], out=down[:, 1:-1])
     np.subtract(values[:, :, 2:], values[:, :, :-2], out=right[:, :, 1:-1])
     return down, right
+
+
+def _length(down: np.ndarray, right: np.ndarray) -> np.ndarray:
+    return np.sqrt(down * down + right * right)
 
 
 def _orientation(down: np.ndarray, right: np.ndarray, orientations: int) -> np.ndarray:
@@ -164,11 +165,11 @@ def _orientation(down: np.ndarray, right: np.ndarray, orientations: int) -> np.n
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         cotangent = right / down
-    angles = np.pi * np.arange(1, orientations) / orientations
-    # Rounded so that 45 and 135 degrees, frequent in maps of few values, are exactly 1 and -1.
-    part = np.zeros(down.shape, dtype=np.int8)
-    for bound in np.round(np.cos(angles) / np.sin(angles), 12):
-        part += cotangent <= bound
+    part = np.zeros(down.shape, dtype=np.uint8)
+    for angle in np.pi * np.arange(1, orientations) / orientations:
+        bound = np.cos(angle) / np.sin(angle)
+        # Maps of few values meet 45 and 135 degrees often: rounding must not decide which part these are in.
+        part += cotangent <= bound + 1e-9 * (1 + abs(bound))
     part += cotangent == -np.inf
     return part
 
