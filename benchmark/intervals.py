@@ -5,7 +5,6 @@ Pure functions of arrays; nothing here knows what an interpreter is. Undefined e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,12 +86,6 @@ def resampling_counts(n: int, resamples: int, rng: np.random.Generator) -> np.nd
     drawn = rng.integers(0, n, (resamples, n), dtype=np.int32)
     drawn += np.arange(resamples, dtype=np.int32)[:, None] * n
     return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n).astype(np.float32)
-
-
-def in_chunks(resamples: int, chunk: int) -> Iterator[int]:
-    """Sizes, each at most ``chunk``, that add up to ``resamples``: memory stays that of one chunk."""
-    for start in range(0, resamples, chunk):
-        yield min(chunk, resamples - start)
 
 
 def from_resamples(value: np.ndarray, resampled: np.ndarray, units: int) -> Spread:

@@ -7,8 +7,10 @@ interpreters; its Monte-Carlo error, from suites alone, is at most sqrt(0.05 · 
 
 import numpy as np
 import pytest
+from synthetic_rows import REAL, World, header, rows
 
 from unfooled import intervals
+from unfooled.leaderboard import ranking
 
 SETTINGS, CELLS, METRICS, IMAGES, REPEATS = 9, 9, 6, 100, 1500
 INTERPRETERS = 8
@@ -109,3 +111,16 @@ def test_over_the_images_of_one_setting_intervals_cover_between_92_and_98():
         low, high = intervals.from_resamples(value, intervals.pooled_ratios(*means, counted), images).interval()
         covered.append((low <= truth) & (high >= truth))
     assert 0.92 <= np.mean(covered) <= 0.98
+
+
+def test_the_whole_way_from_rows_covers_too():
+    """80 runs of 9 settings × 9 cells with fewer images and metrics: rows, sums and intervals together."""
+    world, covered = World(REAL, images=6, metrics=("mse", "hog")), []
+    about, truth = header(world), {t.label: t for t in REAL}
+    for seed in range(80):
+        for row in ranking.scores(rows(world, seed), about).itertuples():
+            of = truth[row.interpreter]
+            covered.append(row.transfer_low <= of.transfer <= row.transfer_high)
+            covered.append(row.attacked_low <= of.attacked <= row.attacked_high)
+    # 640 outcomes, of which those of one run are dependent: between 80 and 640 independent ones
+    assert np.mean(covered) == pytest.approx(0.95, abs=2 * np.sqrt(0.05 * 0.95 / 80))

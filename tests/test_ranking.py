@@ -1,12 +1,14 @@
 """From rows to ranks, on synthetic rows whose truth is known."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 from synthetic_rows import CANARIES, REAL, SIX, Truth, World, header, rows
 
+from unfooled import intervals, seeding
 from unfooled.leaderboard import multiverse, pairing, ranking
 from unfooled.leaderboard import stability as st
 from unfooled.leaderboard.blocks import RowsError
@@ -230,6 +232,28 @@ def test_the_bootstrap_over_settings_agrees_with_the_jackknife():
     np.testing.assert_allclose(drawn.mean(0), jackknife.value, atol=0.002)
     # sqrt(39 / 40) between the two, and 1.1 % Monte-Carlo error
     np.testing.assert_allclose(drawn.std(0), jackknife.error(), rtol=0.05)
+
+
+def test_summing_cells_before_resampling_is_resampling_every_twin():
+    world = replace(SMALL, truths=(replace(REAL[0], silent=0.2, silent_fooled=0.1), *REAL[1:]), active=True)
+    study = st.study(rows(world), header(world), "absolute", "input")
+    member = st.columns(study)["transfer"]
+    top, bottom = st.resampled_totals(study, member, 5)
+    rng = seeding.numpy_generator("bootstrap", "0123")
+    weights = intervals.resampling_counts(3, 5, rng).astype(int)
+    expected = np.zeros((2, *top.shape))
+    for block in study.blocks:
+        counts = intervals.resampling_counts(8, 5, rng).astype(int)
+        for r, i, (k, cell) in product(range(5), range(4), enumerate(block.cells)):
+            drawn = np.repeat(np.arange(8), counts[r])
+            drawn = drawn[block.valid[i][drawn]]
+            if member[study.cells.index(cell), i] and len(drawn):
+                floor = block.floor[i][:, drawn].mean(1)
+                means = block.fooled[k, i][:, drawn].mean(1) - floor, block.honest[i][:, drawn].mean(1) - floor
+                expected[:, r, i] += weights[r, study.settings.index(block.setting)] * np.array(means)
+    # float32 sums of up to 36 numbers below 1
+    np.testing.assert_allclose(top, expected[0], atol=1e-5)
+    np.testing.assert_allclose(bottom, expected[1], atol=1e-5)
 
 
 @pytest.mark.parametrize("group", ["manipulation", "model", "metric", "cell"])
