@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,7 +11,8 @@ import pandas as pd
 from unfooled.leaderboard import stability as st
 from unfooled.leaderboard.stability import Study
 
-COST = ("forward", "backward", "memory", "seconds")
+COST = {"forward": 1.0, "backward": 1.0, "memory": 2.0**-20}
+"""What the header says of an interpreter's cost, and the factor to the table's unit (bytes to MiB)."""
 
 
 def beside(what: Study, member: Mapping[str, np.ndarray], counted: np.ndarray) -> pd.DataFrame:
@@ -28,12 +30,19 @@ def beside(what: Study, member: Mapping[str, np.ndarray], counted: np.ndarray) -
             "missing": st.missing_cells(what, member["attacked"] | member["transfer"]),
             "self_noise": 1 - raw.pop("self"),
             **raw,
-            **{word: [_cost(what, i, word) for i in what.interpreters] for word in COST},
+            **{word: [_cost(what, i, word) * unit for i in what.interpreters] for word, unit in COST.items()},
         }
     )
-    has_cells = member["transfer"].any(0)
-    reasons = [_reason(f, len(what.metrics), c) for f, c in zip(frame.itertuples(), has_cells, strict=True)]
+    failed = Counter(f["interpreter"] for f in what.header.get("failures", ()))
+    reasons = [
+        _failed(what, failed[fact.interpreter]) or _reason(fact, len(what.metrics), has_cells)
+        for fact, has_cells in zip(frame.itertuples(), member["transfer"].any(0), strict=True)
+    ]
     return frame.assign(reason=reasons)
+
+
+def _failed(what: Study, settings: int) -> str:
+    return f"failed in {settings} of {len(what.header['settings'])} settings" if settings else ""
 
 
 def _cost(what: Study, interpreter: str, word: str) -> float:
@@ -57,7 +66,7 @@ def _raw(what: Study) -> dict[str, np.ndarray]:
 def _reason(fact: object, metrics: int, has_cells: bool) -> str:
     """Why an interpreter is not ranked, in words; empty if it is."""
     if np.isnan(fact.coverage):
-        return "failed: no maps"
+        return "no maps in this run"
     if fact.coverage < st.LEAST_COVERAGE:
         return f"silent: its maps say something on {fact.coverage:.0%} of the images; {st.LEAST_COVERAGE:.0%} needed"
     if fact.missing:

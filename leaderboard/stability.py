@@ -78,7 +78,7 @@ def study(
 ) -> Study:
     """A run's rows of one polarity and resolution. ``metrics``: labels; None takes the headline's.
 
-    An interpreter of the header that has no rows at all stays, with everything undefined. Raises RowsError.
+    An interpreter that the header knows, or says has failed, stays without any rows, all undefined. Raises RowsError.
     """
     check(rows)
     rows = rows[((rows["polarity"] == polarity) & (rows["at"] == at)).to_numpy()]
@@ -86,8 +86,7 @@ def study(
     metrics = headline_metrics(present) if metrics is None else [m for m in metrics if m in present]
     if len(metrics) < len(present):
         rows = rows[rows["metric"].isin(metrics).to_numpy()]
-    declared = {name for name, facts in header.get("interpreters", {}).items() if facts.get("at", "input") == at}
-    interpreters = sorted(declared | set(rows["interpreter"].unique()))
+    interpreters = sorted({*_declared(header, at), *rows["interpreter"].unique()})
     found = tuple(blocks(rows, interpreters, metrics))
     return Study(
         header=header,
@@ -97,6 +96,13 @@ def study(
         interpreters=tuple(interpreters),
         metrics=tuple(metrics),
     )
+
+
+def _declared(header: Mapping[str, object], at: str) -> set[str]:
+    """Interpreters that belong into the table though they may have no rows: all that failed are said to be at input."""
+    known = header.get("interpreters", {})
+    failed = {f["interpreter"] for f in header.get("failures", ()) if at == "input"} - set(known)
+    return failed | {name for name, facts in known.items() if facts.get("at", "input") == at}
 
 
 def columns(what: Study) -> dict[str, np.ndarray]:

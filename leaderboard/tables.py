@@ -202,7 +202,7 @@ def as_json(frame: pd.DataFrame) -> str:
 
 PRINTERS: dict[str, Callable[[pd.DataFrame], str]] = {
     "text": as_text,
-    "md": as_markdown,
+    "markdown": as_markdown,
     "csv": as_csv,
     "latex": as_latex,
     "json": as_json,

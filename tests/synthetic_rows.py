@@ -70,7 +70,8 @@ def header(world: World) -> dict:
         "settings": {s: {"dataset": "scenes", "model": m, "seed": 0} for s, m in world.settings},
         "cells": cells,
         "interpreters": {
-            t.label: {"family": t.family, "at": t.at, "cost": {"forward": 1, "backward": 1}} for t in world.truths
+            t.label: {"family": t.family, "at": t.at, "cost": {"forward": 1, "backward": 1, "memory": 2**21}}
+            for t in world.truths
         },
         "metrics": list(world.metrics),
         "failures": [],

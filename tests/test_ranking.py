@@ -172,10 +172,12 @@ def test_three_metrics_without_range_make_an_interpreter_insensitive(ruined, ins
 def test_a_missing_cell_is_incomplete_and_a_failed_interpreter_is_listed():
     frame, about = rows(SMALL), header(SMALL)
     lost = (frame["interpreter"] == "cam") & (frame["cell"] == "top_k:gradients") & (frame["setting"] == "vgg-1")
-    about["interpreters"]["broken"] = {"family": "gradients", "at": "input"}
+    about["failures"] = [
+        {"interpreter": "broken", "setting": s, "reason": "raised"} for s in ("vgg-0", "vgg-1", "res-0")
+    ]
     table = ranking.scores(frame[~lost], about).set_index("interpreter")
     assert table.loc["cam", "reason"] == "incomplete: no maps for 1 of the fooled models"
-    assert table.loc["broken", "reason"] == "failed: no maps"
+    assert table.loc["broken", "reason"] == "failed in 3 of 3 settings"
     assert table.loc[["cam", "broken"], "rank"].isna().all()
 
 
@@ -289,7 +291,7 @@ def test_without_cells_against_others_there_is_no_rank():
 
 def test_a_run_in_which_all_failed_is_a_table_of_reasons():
     frame, about = rows(SMALL).iloc[:0], header(SMALL)
-    assert (ranking.scores(frame, about)["reason"] == "failed: no maps").all()
+    assert (ranking.scores(frame, about)["reason"] == "no maps in this run").all()
 
 
 def test_pairs_are_the_tests_behind_the_letters(run, table):
