@@ -102,18 +102,16 @@ def _conv_and_relu(unit: nn.Module) -> nn.Module:
     return nn.Sequential(OrderedDict(conv=unit.conv, bn=unit.bn, relu=nn.ReLU()))
 
 
-def _rebuilders() -> dict[type, Callable[[nn.Module], nn.Module]]:
-    tv = torchvision.models
-    return {
-        tv.resnet.BasicBlock: Residual,
-        tv.resnet.Bottleneck: Residual,
-        tv.densenet._DenseLayer: _dense_layer,
-        tv.densenet._DenseBlock: _dense_block,
-        tv.DenseNet: _densenet,
-        # torchvision.models.googlenet is the function, not its module
-        import_module("torchvision.models.googlenet").BasicConv2d: _conv_and_relu,
-        tv.inception.BasicConv2d: _conv_and_relu,
-    }
+_REBUILDERS: dict[type, Callable[[nn.Module], nn.Module]] = {
+    torchvision.models.resnet.BasicBlock: Residual,
+    torchvision.models.resnet.Bottleneck: Residual,
+    torchvision.models.densenet._DenseLayer: _dense_layer,
+    torchvision.models.densenet._DenseBlock: _dense_block,
+    torchvision.models.DenseNet: _densenet,
+    # by import_module: in torchvision.models the name googlenet is the function, not its module
+    import_module("torchvision.models.googlenet").BasicConv2d: _conv_and_relu,
+    torchvision.models.inception.BasicConv2d: _conv_and_relu,
+}
 
 
 def taken_apart(module: nn.Module) -> nn.Module:
@@ -125,8 +123,14 @@ def taken_apart(module: nn.Module) -> nn.Module:
         setattr(module, name, taken_apart(child))
     if getattr(module, "inplace", False):
         module.inplace = False
-    rebuild = _rebuilders().get(type(module))
+    rebuild = _REBUILDERS.get(type(module))
     return rebuild(module) if rebuild else module
+
+
+def last_block(net: nn.Module) -> str | None:
+    """The dotted path of the last residual block or dense layer; None in a network without any."""
+    paths = [path for path, module in net.named_modules() if isinstance(module, Residual | DenseLayer)]
+    return paths[-1] if paths else None
 
 
 def residual_stage(inputs: int, width: int, blocks: int, stride: int, shortcut: nn.Module | None) -> nn.Sequential:
