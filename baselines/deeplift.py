@@ -69,7 +69,8 @@ class _Rescaling(Redirecting):
             # The step from one maximum to the other goes by the larger of the two: what the image adds to reach it
             # belongs to the image's winner, what the reference loses from it to the reference's.
             top = torch.maximum(z, z_0)
-            brought = _unpool(m * (top - z_0), run(a)[1], a) + _unpool(m * (z - top), run(a_0)[1], a)
+            lost_by = run(_without_rounding(a_0))[1]
+            brought = _unpool(m * (top - z_0), run(a)[1], a) + _unpool(m * (z - top), lost_by, a)
             return _slope(brought, a - a_0, lambda: _unpool(m, run(a)[1], a)), None, None
 
         return self.redirect(rescale, run(input)[0], input, *next(self._noted))
@@ -81,6 +82,13 @@ def _slope(brought: Tensor, difference: Tensor, gradient: Callable[[], Tensor]) 
     if not none.any():
         return brought / difference
     return torch.where(none, gradient(), brought / torch.where(none, 1, difference))
+
+
+def _without_rounding(a: Tensor) -> Tensor:
+    """Values that differ by rounding only made equal. A plain reference ties wherever it is pooled, and which of the tied
+    wins (the first) must not hang on the last bit."""
+    finest = a.abs().amax().clamp(min=torch.finfo(a.dtype).tiny) * torch.finfo(a.dtype).eps ** 0.75
+    return (a.detach() / finest).round()
 
 
 def _unpool(values: Tensor, indices: Tensor, like: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ from unfooled.baselines.hooks import declared
 from unfooled.baselines.passes import accumulate, image_streams
 from unfooled.types import Interpreter
 
-
 _PLAIN = SimpleGrad()
 
 
