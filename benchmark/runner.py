@@ -26,7 +26,7 @@ import torch
 from unfooled import asking, building, cost, plugins, records, sources
 from unfooled import suite as suites
 from unfooled.records import Run
-from unfooled.store import Store, digest, publish
+from unfooled.store import Store, digest, plain, publish
 from unfooled.suite import Setting, Suite
 from unfooled.types import Part, UnfooledError
 
@@ -239,6 +239,7 @@ def _interpreters(suite: Suite, finished: list[Outcome], units: list[dict]) -> d
     return {
         p.label: {
             "use": p.use,
+            "arguments": plain(p)["arguments"],
             "family": _trait(p, "family", "other"),
             "at": _trait(p, "at", "input"),
             "signed": _trait(p, "signed", False),

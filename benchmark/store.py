@@ -25,16 +25,16 @@ class Damaged(UnfooledError):
     exit_code = 1
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Anything a key is made of, as JSON knows it."""
     if isinstance(value, Part):
-        return {"use": value.use, "arguments": {k: _plain(v) for k, v in sorted(value.arguments.items())}}
+        return {"use": value.use, "arguments": {k: plain(v) for k, v in sorted(value.arguments.items())}}
     if is_dataclass(value) and not isinstance(value, type):
-        return {"type": type(value).__name__, **{k: _plain(v) for k, v in asdict(value).items()}}
+        return {"type": type(value).__name__, **{k: plain(v) for k, v in asdict(value).items()}}
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     raise TypeError(f"store: a key cannot hold {type(value).__name__}; it holds plain values and Parts")
@@ -42,7 +42,7 @@ def _plain(value: object) -> object:
 
 def digest(*words: object) -> str:
     """16 hex digits that stand for the words: plain values, Parts, dataclasses, and lists and mappings of them."""
-    text = json.dumps(_plain(words), sort_keys=True, allow_nan=False)
+    text = json.dumps(plain(words), sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
