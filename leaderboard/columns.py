@@ -23,6 +23,7 @@ class Column:
 
     @property
     def heading(self) -> str:
+        """The title with its arrow and unit, as tables print it."""
         return f"{self.title} {self.arrow}".strip() + (f" ({self.unit})" if self.unit else "")
 
     @property

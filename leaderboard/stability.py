@@ -56,6 +56,7 @@ class Study:
         return self.header.get("interpreters", {}).get(interpreter, {})
 
     def family(self, interpreter: str) -> str:
+        """The family it declared; ``other`` if none."""
         return str(self.about(interpreter).get("family", "other"))
 
     def cell(self, name: str) -> Mapping[str, object]:

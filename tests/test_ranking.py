@@ -9,10 +9,9 @@ import pytest
 from synthetic_rows import CANARIES, REAL, SIX, Truth, World, header, rows
 
 from unfooled import intervals, seeding
-from unfooled.leaderboard import multiverse, pairing, ranking
+from unfooled.leaderboard import ranking
 from unfooled.leaderboard import stability as st
 from unfooled.leaderboard.blocks import RowsError
-from unfooled.types import UnknownPart
 
 WORLD = World(REAL + CANARIES, images=24, active=True, adaptive={"gradient|location": 0.0, "gradient|top_k": 0.3})
 SMALL = World(REAL, settings=(("vgg-0", "vgg"), ("vgg-1", "vgg"), ("res-0", "res")), images=8, metrics=("mse", "hog"))
@@ -181,6 +180,14 @@ def test_a_missing_cell_is_incomplete_and_a_failed_interpreter_is_listed():
     assert table.loc[["cam", "broken"], "rank"].isna().all()
 
 
+def test_a_cell_with_some_images_missing_counts_as_missing():
+    frame, about = rows(SMALL), header(SMALL)
+    cell = (frame["interpreter"] == "cam") & (frame["cell"] == "top_k:gradients") & (frame["setting"] == "vgg-1")
+    some = ranking.scores(frame[~(cell & (frame["image"] == 2))], about).set_index("interpreter").loc["cam"]
+    whole = ranking.scores(frame[~cell], about).set_index("interpreter").loc["cam"]
+    assert (some["missing"], some["transfer"]) == (1, whole["transfer"])
+
+
 def test_a_cell_that_no_one_has_in_a_setting_is_no_ones_fault():
     frame, about = rows(SMALL), header(SMALL)
     refused = (frame["cell"] == "top_k:gradients") & (frame["setting"] == "vgg-1")
@@ -197,6 +204,35 @@ def test_polarities_and_resolutions_are_kept_apart():
     signed = ranking.scores(frame, about, polarity="signed")
     assert signed.attrs["polarity"] == "signed"
     assert not np.allclose(signed["transfer"], ranking.scores(frame, about)["transfer"])
+
+
+def test_the_family_other_has_no_kin_but_oneself():
+    world = replace(SMALL, truths=(Truth("mine", "other", 0.7), Truth("yours", "other", 0.7)))
+    about = header(world)
+    about["cells"]["location:gradients"] |= {"against": "mine", "family": "other"}
+    study = st.study(rows(world), about, "absolute", "input")
+    attacked = st.columns(study)["attacked"]
+    assert study.cells[attacked[:, 0].argmax()] == "location:gradients"
+    np.testing.assert_array_equal(attacked.sum(0), [1, 0])
+
+
+def test_controls_stand_beside_the_score(table):
+    # the synthetic world puts self at 1.1 of a span of 0.5 above the floor of 0.3, another class at 0.5, the top at 0.4
+    mine = table.loc["gradient"]
+    np.testing.assert_allclose(
+        mine[["self_noise", "wrong_class", "randomised_top"]].astype(float), [0.15, 0.55, 0.5], atol=0.01
+    )
+    np.testing.assert_allclose(mine[["raw_honest", "raw_randomised"]].astype(float), [0.8, 0.3], atol=0.01)
+
+
+def test_a_small_range_is_found_over_images_too():
+    world = replace(ONE, truths=(*REAL, Truth("edges", "other", 0.9, span=0.06)))
+    table = ranking.scores(rows(world), header(world)).set_index("interpreter")
+    assert table.loc["edges", "insensitive"]
+    shown = ranking.by(rows(world), header(world), "metric").set_index(["interpreter", "metric"])
+    # 64 images, noise of 0.1 of the span in honest and, averaged over three draws, in randomised similarities
+    expected = 0.06 * (1 - 1.645 * 0.1 * np.sqrt((1 + 1 / 3) / 64))
+    assert shown.loc[("edges", "mse"), "range_low"] == pytest.approx(expected, rel=0.05)
 
 
 def test_one_setting_is_marked_conditional_and_its_interval_is_over_images():
@@ -279,7 +315,6 @@ def test_one_interpreter_alone_has_rank_one():
     world = replace(SMALL, truths=REAL[:1])
     table = ranking.scores(rows(world), header(world))
     assert (table["rank"][0], table["rank_low"][0], table["rank_high"][0], table["tie"][0]) == (1, 1, 1, "a")
-    assert pairing.pairwise(rows(world), header(world)).empty
 
 
 def test_without_cells_against_others_there_is_no_rank():
@@ -292,51 +327,6 @@ def test_without_cells_against_others_there_is_no_rank():
 def test_a_run_in_which_all_failed_is_a_table_of_reasons():
     frame, about = rows(SMALL).iloc[:0], header(SMALL)
     assert (ranking.scores(frame, about)["reason"] == "no maps in this run").all()
-
-
-def test_pairs_are_the_tests_behind_the_letters(run, table):
-    pairs = pairing.pairwise(*run).set_index(["a", "b"])
-    assert len(pairs) == 6
-    for (a, b), pair in pairs.iterrows():
-        apart = not set(table.loc[a, "tie"]) & set(table.loc[b, "tie"])
-        assert apart == (pair["p_holm"] < 0.05)
-        assert pair["difference"] == pytest.approx(table.loc[a, "transfer"] - table.loc[b, "transfer"])
-        assert pair["low"] <= pair["difference"] <= pair["high"]
-
-
-def test_a_comparison_turns_with_its_order(run):
-    forth, back = pairing.compare(*run, "lrp", "cam"), pairing.compare(*run, "cam", "lrp")
-    assert forth["difference"] == -back["difference"] < 0
-    assert (forth["low"], forth["p_holm"]) == (-back["high"], back["p_holm"])
-
-
-def test_a_comparison_with_an_unknown_interpreter_says_what_there_is(run):
-    with pytest.raises(UnknownPart, match="compare: 'gradeint' is not ranked in this run; did you mean 'gradient'"):
-        pairing.compare(*run, "gradeint", "cam")
-    with pytest.raises(UnknownPart, match="compare: 'cam' with itself; name two interpreters"):
-        pairing.compare(*run, "cam", "cam")
-
-
-def test_friedman_finds_that_interpreters_differ(run):
-    names, found = pairing.friedman(*run)
-    assert names == ["cam", "gradient", "lrp", "smooth"]
-    assert found.p_value < 1e-3
-    assert found.mean_ranks[3] < 1.5 < found.mean_ranks[1]
-
-
-def test_the_multiverse_ranks_under_every_choice():
-    variants = ("top_k(fraction=0.05)", "ssim(window=uniform)", "cosine")
-    world = replace(SMALL, metrics=(*SIX, *variants), polarities=("absolute", "signed"), truths=REAL + CANARIES)
-    frame, about = rows(world), header(world)
-    ranks = multiverse.multiverse(frame, about)
-    # two polarities × (2 choices of k × 2 of the window for the mean, six metrics, two variants, cosine)
-    assert len(ranks) == 2 * (4 + 6 + 2 + 1)
-    headline = ranking.scores(frame, about).set_index("interpreter")["rank"]
-    pd.testing.assert_series_equal(ranks.loc[("absolute", "mean", "")], headline[ranks.columns], check_names=False)
-    assert ranks[["sobel", "constant"]].isna().all(axis=None)
-    ranges = multiverse.rank_ranges(ranks).set_index("interpreter")
-    assert ranges.loc["smooth", "best_rank"] == 1
-    assert ranges.loc["sobel", "specifications"] == 0
 
 
 def test_variants_do_not_enter_the_headline():
