@@ -85,8 +85,10 @@ def _slope(brought: Tensor, difference: Tensor, gradient: Callable[[], Tensor]) 
 
 
 def _without_rounding(a: Tensor) -> Tensor:
-    """Values that differ by rounding only made equal. A plain reference ties wherever it is pooled, and which of the tied
-    wins (the first) must not hang on the last bit."""
+    """Values that differ by rounding only made equal.
+
+    A plain reference ties wherever it is pooled, and which of the tied wins (the first) must not hang on the last bit.
+    """
     finest = a.abs().amax().clamp(min=torch.finfo(a.dtype).tiny) * torch.finfo(a.dtype).eps ** 0.75
     return (a.detach() / finest).round()
 
