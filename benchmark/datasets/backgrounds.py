@@ -13,7 +13,7 @@ from PIL import Image
 from unfooled.types import DataError, SplitName
 
 PICTURES = ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel", "ihc", "motorcycle_left")
-"""Lossless files only, so that every machine decodes the same pixels; coins and logo are left out, they show our classes."""
+"""Lossless files only, so that every machine decodes the same pixels; the coins are left out, for they show a class."""
 
 SCALES = (1, 2, 3)
 """A crop shows one, two or three pictures' pixels a pixel."""

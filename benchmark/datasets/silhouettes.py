@@ -10,8 +10,8 @@ Field = np.ndarray
 """A scalar per pixel, float32, any shape."""
 
 Silhouette = Callable[[Field, Field], Field]
-"""(x, y) in the object's own frame, where it fills the unit disc → signed distance (exact inside a straight edge's strip,
-a lower bound at corners, which is all that anti-aliasing of one pixel needs)."""
+"""(x, y) in the object's own frame, where it fills the unit disc → signed distance: exact beside straight edges and
+arcs, a lower bound at corners, which is all that anti-aliasing of one pixel needs."""
 
 
 def half_planes(x: Field, y: Field, degrees: tuple[float, ...], reach: float) -> Field:
@@ -30,7 +30,7 @@ def disc(x: Field, y: Field) -> Field:
 
 
 def square(x: Field, y: Field) -> Field:
-    return box(x, y, 0.74, 0.74)
+    return box(x, y, 0.7, 0.7)
 
 
 def triangle(x: Field, y: Field) -> Field:
@@ -58,6 +58,7 @@ def crescent(x: Field, y: Field) -> Field:
 def heart(x: Field, y: Field) -> Field:
     """A square on its corner and a disc on each of its upper sides."""
     half = 0.56
+    y = y + np.float32(0.2)  # its smallest circle about the origin
     u, v = (x + y) * np.float32(0.5**0.5), (x - y) * np.float32(0.5**0.5)
     lobes = np.minimum(np.hypot(u - half, v), np.hypot(u, v + half)) - half
     return np.minimum(box(u, v, half, half), lobes)
@@ -70,7 +71,7 @@ def arrow(x: Field, y: Field) -> Field:
 
 def hourglass(x: Field, y: Field) -> Field:
     waist = (np.abs(x) - 0.75 * np.abs(y) - 0.06) * np.float32(0.8)  # 0.8: the slope's cosine
-    return np.maximum(waist, np.abs(y) - 0.85)
+    return np.maximum(waist, np.abs(y) - 0.76)
 
 
 SILHOUETTES: dict[str, Silhouette] = {
