@@ -1,4 +1,4 @@
-"""torchvision's networks taken apart for interpreters: every activation a module of its own, nothing in place, T one tensor.
+"""torchvision's networks taken apart for interpreters: one activation module a use, nothing in place, T one tensor.
 
 Names of parameters never change, so weights fit before and after.
 """
@@ -115,7 +115,7 @@ _REBUILDERS: dict[type, Callable[[nn.Module], nn.Module]] = {
 
 
 def taken_apart(module: nn.Module) -> nn.Module:
-    """The module with its parts rebuilt where torchvision shares an activation, hides one in ``forward`` or works in place.
+    """The module, rebuilt where torchvision shares an activation, hides one in ``forward`` or works in place.
 
     Keeps the parameters and their names. The module given is used up.
     """

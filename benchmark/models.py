@@ -1,8 +1,8 @@
 """Networks that fit in seconds, any of torchvision's by name, and weights as safetensors files.
 
-Every network takes images in [0, 1], normalises inside, and names its T in ``target_layer``: the dotted path of the module whose
-*input* is T, the last convolutional block (Heo, Joo and Moon 2019, section 4). Importing this module does not import
-torchvision (1.6 s); making a network does.
+Every network takes images in [0, 1], normalises inside, and names its T in ``target_layer``: the dotted path of the
+module whose *input* is T, the last convolutional block (Heo, Joo and Moon 2019, section 4). Importing this module does
+not import torchvision (1.6 s); making a network does.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def densenet(num_classes: int = 10) -> nn.Module:
 
 
 def resnet20(num_classes: int = 10, weights: str | None = None) -> nn.Module:
-    """The ResNet-20 for CIFAR-10 of He et al. 2016, section 4.2 (option A), with T (n, 64, 8, 8): its last block's input.
+    """The ResNet-20 for CIFAR-10 of He et al. 2016, section 4.2 (option A). T is its last block's input, (n, 64, 8, 8).
 
-    Its parameters are named as in akamaster/pytorch_resnet_cifar10, whose weights, as safetensors, ``weights`` may name.
+    Its parameters are named as in akamaster/pytorch_resnet_cifar10, whose weights ``weights`` may name, as safetensors.
     """
     from unfooled.blocks import PadShortcut, residual_stage
 
@@ -93,9 +93,9 @@ def torchvision(
     """Any classifier of torchvision by name, for images in [0, 1]; nothing is downloaded.
 
     ``weights``: a safetensors file with torchvision's own names, as ``save_file(torchvision.models.vgg19(weights=
-    "DEFAULT").state_dict(), path)`` writes it. ``target_layer``: the module whose input is T, as torchvision names it; by
-    default the last residual block or dense layer, else the last convolution, which for vgg19, resnet50 and densenet121
-    is the paper's T. (The one convolution of a transformer embeds patches: there T is the image, unless you name a layer.)
+    "DEFAULT").state_dict(), path)`` writes it. ``target_layer``: the module whose input is T, as torchvision names it;
+    by default the last residual block or dense layer, else the last convolution, which for vgg19, resnet50 and
+    densenet121 is the paper's T. (A transformer's one convolution embeds patches: there T is the image, unless named.)
     Raises UnknownPart for a name or layer that is not there, DataError for weights that do not fit.
     """
     from unfooled.vision import torchvision as library
@@ -141,8 +141,8 @@ def last_conv(model: nn.Module) -> str:
     paths = [path for path, module in model.named_modules() if isinstance(module, nn.Conv2d)]
     if not paths:
         raise UnfooledError(
-            f"model {type(model).__name__}: names no T and has no Conv2d; set its attribute target_layer to the dotted path "
-            "of the module whose input is T"
+            f"model {type(model).__name__}: names no T and has no Conv2d; set its attribute target_layer to the dotted "
+            "path of the module whose input is T"
         )
     return paths[-1]
 
@@ -182,8 +182,8 @@ def save_weights(model: nn.Module, path: Path | str, half: bool = False) -> None
 def load_weights(model: nn.Module, path: Path | str) -> nn.Module:
     """Fill the model in place from a safetensors file, every parameter and buffer; returned for convenience.
 
-    Half precision becomes the model's own. Names may all carry the prefix ``network.`` or ``module.``. Raises DataError for
-    a missing file, one that is not safetensors (pickles are never read), or the first name or shape that does not fit.
+    Half precision becomes the model's own. Names may all carry the prefix ``network.`` or ``module.``. Raises DataError
+    for a missing file, one that is not safetensors (pickles are never read), or the first name or shape that misfits.
     """
     where = f"weights {path}"
     if not Path(path).is_file():
@@ -213,7 +213,7 @@ def _bare(model: nn.Module) -> nn.Module:
 
 
 def _without_prefix(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    for prefix in ("network.", "module."):
+    for prefix in ("module.", "network."):
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state

@@ -1,8 +1,8 @@
 """torchvision, importable beside a CPU build of torch. Write ``from unfooled.vision import torchvision``.
 
 A torchvision compiled for CUDA registers no operators beside a CPU torch, and its import fails with
-``operator torchvision::nms does not exist``: it describes to the tracer two operators, ``nms`` and ``qnms``, that its compiled
-library would have defined. Their schemas are all that the import needs; the operators belong to detection, which we never call.
+``operator torchvision::nms does not exist``: it describes to the tracer two operators, ``nms`` and ``qnms``, that its
+compiled library would have defined. Their schemas are all that the import needs; detection alone calls the operators.
 """
 
 from __future__ import annotations
