@@ -11,8 +11,7 @@ import pandas as pd
 from unfooled.leaderboard import stability as st
 from unfooled.leaderboard.stability import Study
 
-COST = {"forward": 1.0, "backward": 1.0, "memory": 2.0**-20}
-"""What the header says of an interpreter's cost, and the factor to the table's unit (bytes to MiB)."""
+COST = ("forward", "backward", "memory")
 
 
 def beside(what: Study, member: Mapping[str, np.ndarray], counted: np.ndarray) -> pd.DataFrame:
@@ -30,7 +29,7 @@ def beside(what: Study, member: Mapping[str, np.ndarray], counted: np.ndarray) -
             "missing": st.missing_cells(what, member["attacked"] | member["transfer"]),
             "self_noise": 1 - raw.pop("self"),
             **raw,
-            **{word: [_cost(what, i, word) * unit for i in what.interpreters] for word, unit in COST.items()},
+            **{word: [_cost(what, i, word) for i in what.interpreters] for word in COST},
         }
     )
     failed = Counter(f["interpreter"] for f in what.header.get("failures", ()))

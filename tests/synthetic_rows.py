@@ -70,7 +70,7 @@ def header(world: World) -> dict:
         "settings": {s: {"dataset": "scenes", "model": m, "seed": 0} for s, m in world.settings},
         "cells": cells,
         "interpreters": {
-            t.label: {"family": t.family, "at": t.at, "cost": {"forward": 1, "backward": 1, "memory": 2**21}}
+            t.label: {"family": t.family, "at": t.at, "cost": {"forward": 1, "backward": 1, "memory": 2.5}}
             for t in world.truths
         },
         "metrics": list(world.metrics),
