@@ -20,7 +20,7 @@ from unfooled.baselines.slopes import Guided, Slopes
 class _GradientCAM:
     """ReLU(Σ_k weights ⊙ A^k), (n, 1, s, s) at T's resolution, ≥ 0, not scaled."""
 
-    at: ClassVar[str] = "T"
+    at: ClassVar[str] = "input"
     family: ClassVar[str] = "activations"
     signed: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
@@ -95,7 +95,7 @@ class ScoreCAM:
     """masked images in one pass of the model; the result does not depend on it"""
     create_graph: bool = False
 
-    at: ClassVar[str] = "T"
+    at: ClassVar[str] = "input"
     family: ClassVar[str] = "activations"
     signed: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
