@@ -20,31 +20,36 @@ Part = Callable[[Tensor], Tensor]
 Pair = int | tuple[int, int]
 
 
-def stabilised(z: Tensor, epsilon: float) -> Tensor:
-    """z moved away from zero by ε, by its own sign (zero counts as positive)."""
-    return z + torch.copysign(torch.full((), epsilon, dtype=z.dtype, device=z.device), z.detach())
+def _away_from_zero(z: Tensor, epsilon: float) -> Tensor:
+    """z moved by ε, by its own sign (zero counts as positive); a new tensor."""
+    return torch.copysign(torch.full((), epsilon, dtype=z.dtype, device=z.device), z).add_(z)
 
 
 class _Share(torch.autograd.Function):
-    # s = r / d, with a derivative that reuses d and s: three passes over memory where autograd takes six.
+    # By hand for its memory: one new tensor where torch makes three, and a derivative that reuses what is there.
     @staticmethod
-    def forward(ctx, r: Tensor, z: Tensor, epsilon: float) -> Tensor:
-        d = stabilised(z, epsilon)
+    def forward(ctx, r: Tensor, z: Tensor, epsilon: float, one_sign: bool) -> Tensor:
+        d = z + epsilon if one_sign else _away_from_zero(z, epsilon)
+        if not any(ctx.needs_input_grad):
+            return torch.div(r, d, out=d)
         s = r / d
         ctx.save_for_backward(d, s)
         return s
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, g: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx, g: Tensor) -> tuple[Tensor, Tensor, None, None]:
         d, s = ctx.saved_tensors
         by_r = g / d
-        return by_r, (by_r * s).neg_(), None
+        return by_r, (by_r * s).neg_(), None, None
 
 
-def share(r: Tensor, z: Tensor, epsilon: float) -> Tensor:
-    """s = R / (z + ε sgn z): the relevance of an output per unit of what made it. Differentiable once."""
-    return _Share.apply(r, z, epsilon)
+def share(r: Tensor, z: Tensor, epsilon: float, one_sign: bool = False) -> Tensor:
+    """R / (z + ε sgn z): the relevance of an output per unit of what made it. Differentiable once.
+
+    With ``one_sign`` all of z is known to have the sign of ε, which is then added as it is.
+    """
+    return _Share.apply(r, z, epsilon, one_sign)
 
 
 def positive(x: Tensor) -> Tensor:
@@ -70,6 +75,8 @@ def doubled(x: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class Dense:
     """z = a wᵀ + b."""
+
+    groups = 1
 
     def __call__(self, a: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         return F.linear(a, w, b)
@@ -136,7 +143,7 @@ class Epsilon:
     epsilon: float
 
     def __call__(self, layer: Affine, r: Tensor, z: Tensor, a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        return a * layer.transpose(share(r, z, self.epsilon), w, a)
+        return _times(layer.transpose(share(r, z, self.epsilon), w, a), a)
 
 
 @dataclass(frozen=True)
@@ -148,8 +155,10 @@ class ZPlus:
     """what of the bias counts in z⁺: its positive part (Montavon et al. 2017), or all of it (Heo et al. 2019)"""
 
     def __call__(self, layer: Affine, r: Tensor, z: Tensor, a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        raising = Contributions.of(layer, a, w, positive, negative)
-        return raising.shares(share(r, raising.total(b, self.bias), self.epsilon))
+        split = Split.of(layer, a)
+        raising = split.weights(positive(w), negative(w))
+        total = split.total(raising, None if b is None else self.bias(b))
+        return split.shares(share(r, total, self.epsilon, self.bias is positive), raising)
 
 
 @dataclass(frozen=True)
@@ -161,13 +170,17 @@ class AlphaBeta:
     epsilon: float
 
     def __call__(self, layer: Affine, r: Tensor, z: Tensor, a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        raising = Contributions.of(layer, a, w, positive, negative)
-        up = raising.total(b, positive)
+        split, up, down = Split.of(layer, a), positive(w), negative(w)
+        raising, lowering = split.weights(up, down), split.weights(self.beta * down, self.beta * up)
+        total = split.total(raising, None if b is None else positive(b))
+        gain = share(r, total, self.epsilon, one_sign=True)
         # All contributions sum to z, so what is left is the lowering ones; the clamp holds off rounding above zero.
-        down = (z - up).clamp(max=0)
-        lowering = Contributions.of(layer, a, w, negative, positive)
-        gain, loss = share(r, up, self.epsilon), share(r, down, self.epsilon)
-        return self.alpha * raising.shares(gain) - self.beta * lowering.shares(loss)
+        loss = share(r, (z - total).clamp_(max=0), -self.epsilon, one_sign=True)
+        raising = tuple(self.alpha * w for w in raising)
+        if layer.groups > 1:
+            return split.shares(gain, raising) - split.shares(loss, lowering)
+        both = tuple(torch.cat([up, -down]) for up, down in zip(raising, lowering, strict=True))
+        return split.shares(torch.cat([gain, loss], 1), both)
 
 
 @dataclass(frozen=True)
@@ -179,42 +192,48 @@ class Flat:
     def __call__(self, layer: Affine, r: Tensor, z: Tensor, a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
         ones = torch.ones_like(w)
         seen = layer(torch.ones_like(a[:1]), ones)
-        return layer.transpose(r / stabilised(seen, self.epsilon), ones, a)
+        return layer.transpose(r / (seen + self.epsilon), ones, a)
 
 
 @dataclass(frozen=True)
-class Contributions:
-    """The products a_i w_ij that raise an output, or that lower it: a⁺ with one part of w and a⁻ with the other."""
+class Split:
+    """A layer's input as a⁺ and a⁻, to be met by different weights."""
 
     layer: Affine
-    terms: tuple[tuple[Tensor, Tensor], ...]
-    """inputs and weights whose products they are"""
-    like: Tensor
-    """the input a"""
+    a: Tensor
+    parts: tuple[Tensor, ...]
+    """a alone where it is not negative; else a⁺ and a⁻, as one tensor of twice the channels where weights allow"""
 
     @classmethod
-    def of(cls, layer: Affine, a: Tensor, w: Tensor, with_positive: Part, with_negative: Part) -> Contributions:
+    def of(cls, layer: Affine, a: Tensor) -> Split:
         if a.detach().amin() >= 0:  # as after every ReLU: half of the work falls away
-            return cls(layer, ((a, with_positive(w)),), a)
-        terms = (positive(a), with_positive(w)), (negative(a), with_negative(w))
-        if getattr(layer, "groups", 1) == 1:  # one pass over twice the channels is faster than two passes
-            terms = (tuple(torch.cat(both, 1) for both in zip(*terms, strict=True)),)
-        return cls(layer, terms, a)
+            return cls(layer, a, (a,))
+        parts = positive(a), negative(a)
+        return cls(layer, a, parts if layer.groups > 1 else (torch.cat(parts, 1),))
 
-    def total(self, b: Tensor | None, bias: Part) -> Tensor:
-        """Their sum at each output, with that part of the bias."""
-        (a, w), *rest = self.terms
-        z = self.layer(a, w, None if b is None else bias(b))
-        for a, w in rest:
-            z = z + self.layer(a, w)
-        return z
+    def weights(self, with_positive: Tensor, with_negative: Tensor) -> tuple[Tensor, ...]:
+        """The weights that each part meets."""
+        if self.parts[0] is self.a:
+            return (with_positive,)
+        both = with_positive, with_negative
+        return both if len(self.parts) == 2 else (torch.cat(both, 1),)
 
-    def shares(self, s: Tensor) -> Tensor:
-        """Σ_j s_j a_i w_ij for each input i."""
-        products = [a * self.layer.transpose(s, w, a) for a, w in self.terms]
-        if products[0].shape != self.like.shape:
-            products = products[0].chunk(2, 1)
-        return products[0] if len(products) == 1 else products[0] + products[1]
+    def total(self, weights: tuple[Tensor, ...], b: Tensor | None) -> Tensor:
+        """Σ_i a_i w_ij + b_j at each output."""
+        total = self.layer(self.parts[0], weights[0], b)
+        return total + self.layer(self.parts[1], weights[1]) if len(weights) == 2 else total
+
+    def shares(self, s: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
+        """a_i Σ_j w_ij s_j at each input."""
+        shares = [_times(self.layer.transpose(s, w, part), part) for part, w in zip(self.parts, weights, strict=True)]
+        if shares[0].shape != self.a.shape:
+            shares = shares[0].chunk(2, 1)
+        return shares[0] if len(shares) == 1 else shares[0] + shares[1]
+
+
+def _times(fresh: Tensor, a: Tensor) -> Tensor:
+    """fresh ⊙ a, in the memory of ``fresh`` where no derivative will ask for it."""
+    return fresh * a if torch.is_grad_enabled() else fresh.mul_(a)
 
 
 @dataclass(frozen=True)
