@@ -18,6 +18,7 @@ class Constant:
 
     family: ClassVar[Family] = "canary"
     signed: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         return torch.ones_like(inputs[:, :1])
@@ -32,6 +33,7 @@ class CentreBlob:
 
     family: ClassVar[Family] = "canary"
     signed: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.width <= 0:
@@ -52,6 +54,7 @@ class Brightness:
 
     family: ClassVar[Family] = "canary"
     signed: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         return inputs.detach().mean(1, keepdim=True)
@@ -67,6 +70,7 @@ class Sobel:
 
     family: ClassVar[Family] = "canary"
     signed: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         grey = F.pad(inputs.detach().mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
@@ -103,6 +107,7 @@ class Memoiser:
 
     family: ClassVar[Family] = "canary"
     signed: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         keys = [_key(image, target) for image, target in zip(inputs, targets, strict=True)]

@@ -1,0 +1,221 @@
+"""The doctor finds each fault, names the right check, and finds nothing where there is none."""
+
+import functools
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from unfooled import doctor, plugins
+from unfooled.types import Part
+
+
+def gradient(model, inputs, targets):
+    leaf = inputs.clone().requires_grad_()
+    return torch.autograd.grad(model(leaf)[range(len(leaf)), targets].sum(), leaf)[0]
+
+
+def honest(model, inputs, targets):
+    return gradient(model, inputs, targets)
+
+
+def raising(model, inputs, targets):
+    raise RuntimeError("no such layer\nand more")
+
+
+def a_list(model, inputs, targets):
+    return [1, 2, 3]
+
+
+def one_map(model, inputs, targets):
+    return gradient(model, inputs, targets).sum(0)[None]
+
+
+def nan(model, inputs, targets):
+    return gradient(model, inputs, targets).log()
+
+
+def zero(model, inputs, targets):
+    return 0 * gradient(model, inputs, targets)
+
+
+def training(model, inputs, targets):
+    model.train().eval()
+    model.requires_grad_()
+    model(inputs)[range(len(inputs)), targets].sum().backward()
+    return gradient(model, inputs, targets)
+
+
+def hooked(model, inputs, targets):
+    model.register_forward_hook(lambda *a: None)
+    return gradient(model, inputs, targets)
+
+
+def in_place(model, inputs, targets):
+    inputs.mul_(0.5)
+    return gradient(model, inputs, targets)
+
+
+def seeding_torch(model, inputs, targets):
+    torch.manual_seed(0)
+    return gradient(model, inputs + 0.1 * torch.randn(inputs.shape[1:]), targets)
+
+
+def seeding_numpy(model, inputs, targets):
+    np.random.seed(0)
+    return gradient(model, inputs, targets)
+
+
+def own_clock(model, inputs, targets):
+    stream = torch.Generator().manual_seed(time.perf_counter_ns())
+    return gradient(model, inputs + 0.1 * torch.randn(inputs.shape, generator=stream), targets)
+
+
+def edges(model, inputs, targets):
+    return inputs.diff(dim=2, prepend=inputs[:, :, :1]) * (1 + targets[:, None, None, None])
+
+
+def weights_only(model, inputs, targets):
+    first = next(model.parameters()).flatten()[:432].reshape(1, 12, 36)
+    return (1 + targets[:, None, None]) * first
+
+
+def largest(model, inputs, targets):
+    return gradient(model, inputs, model(inputs).argmax(1))
+
+
+def mixed(model, inputs, targets):
+    drawn = gradient(model, inputs, targets)
+    return drawn + drawn.mean(0)
+
+
+class Remembering:
+    def __init__(self):
+        self.seen = {}
+
+    def __call__(self, model, inputs, targets):
+        maps = []
+        for image, target in zip(inputs, targets, strict=True):
+            key = image.numpy().tobytes(), int(target)
+            if key not in self.seen:
+                self.seen[key] = gradient(model, image[None], target[None])[0]
+            maps.append(self.seen[key])
+        return torch.stack(maps)
+
+
+class Hoarding:
+    def __init__(self):
+        self.kept = []
+
+    def __call__(self, model, inputs, targets):
+        self.kept.append(gradient(model, inputs, targets))
+        return self.kept[-1]
+
+
+def detached(model, inputs, targets, create_graph=False):
+    return gradient(model, inputs, targets).detach()
+
+
+class Declared:
+    family = "gradients"
+
+    def __init__(self, signed=True, stochastic=True):
+        self.signed, self.stochastic = signed, stochastic
+
+    def __call__(self, model, inputs, targets):
+        return gradient(model, inputs + 0.01 * torch.randn_like(inputs), targets)
+
+
+FAULTS = {
+    "raises": (raising, {"shapes"}, "raised RuntimeError: no such layer"),
+    "a list": (a_list, {"shapes"}, "answered with list"),
+    "one map for all": (one_map, {"shapes"}, "answered (1, 3, 32, 32) for 3 images"),
+    "nan": (nan, {"finite"}, "3 of 3 maps hold NaN"),
+    "zero": (zero, {"says something"}, "all maps are constant"),
+    "gradients left": (training, {"leaves model"}, "gradients of"),
+    "a hook left": (hooked, {"leaves model"}, "hooks on the model"),
+    "inputs changed": (in_place, {"leaves model"}, "values of inputs"),
+    "seeds torch": (seeding_torch, {"random state"}, "seeds the global stream of torch"),
+    "seeds numpy": (seeding_numpy, {"random state"}, "seeds the global stream of numpy"),
+    "a stream nobody can set": (own_clock, {"same seed"}, "the same question got another map"),
+    "no model": (edges, {"looks at model"}, "the same map for another network"),
+    "no input": (weights_only, {"looks at input"}, "the same map for other images"),
+    "no target": (largest, {"looks at target"}, "the same map for another target"),
+    "batch mean": (mixed, {"batches"}, "one by one, maps differ"),
+    "remembers": (Remembering(), {"forgets", "memory"}, "the map of the model it was seen with"),
+    "hoards": (Hoarding(), {"memory"}, "KiB of tensors more after every call"),
+    "no graph": (detached, {"attackable"}, "without a graph to the weights"),
+    "not said to be stochastic": (Declared(stochastic=False), {"declares"}, "another seed gives another map"),
+    "not said to be signed": (Declared(signed=False), {"declares"}, "some values are negative"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_found_by_its_check_and_no_other(fault):
+    interpreter, expected, said = FAULTS[fault]
+    findings = doctor.examine(interpreter)
+    assert {f.check for f in findings if f.status == "failed"} == expected
+    assert said in "\n".join(f.seen for f in findings if f.status == "failed")
+    assert all(f.advice for f in findings if f.status == "failed")
+    assert doctor.failed(findings)
+
+
+@pytest.mark.parametrize(
+    "interpreter", [honest, functools.partial(honest), Declared()], ids=["function", "partial", "class"]
+)
+def test_an_honest_interpreter_is_fit(interpreter):
+    findings = doctor.examine(interpreter, "mine")
+    assert not doctor.failed(findings)
+    assert [f.check for f in findings] == [*doctor.VITAL, *doctor.FURTHER]
+    assert doctor.as_text(findings, "mine").startswith("mine\n  ok      shapes")
+    assert doctor.as_text(findings, "mine").endswith("fit to be run")
+
+
+def test_what_it_declares_not_is_suggested():
+    said = {f.check: f for f in doctor.examine(honest)}
+    assert said["declares"].status == "note"
+    assert "signed = True, stochastic = False" in said["declares"].advice
+    assert {f.check: f for f in doctor.examine(Declared())}["batches"].status == "note"
+
+
+@pytest.mark.parametrize("name", ["simple_grad", "grad_cam", "occlusion", "captum:Saliency"])
+def test_ours_are_fit(name):
+    findings = doctor.examine(plugins.build("interpreters", Part(name)), name)
+    assert not doctor.failed(findings), doctor.as_text(findings, name)
+
+
+@pytest.mark.parametrize("name", ["constant", "centre_blob", "brightness", "sobel", "random_map", "memoiser"])
+def test_no_canary_is_fit(name):
+    assert doctor.failed(doctor.examine(plugins.build("interpreters", Part(name)), name))
+
+
+def test_nothing_is_left_behind():
+    torch.manual_seed(5)
+    np.random.seed(5)
+    expected = torch.rand(2), np.random.rand()
+    torch.manual_seed(5)
+    np.random.seed(5)
+    doctor.examine(seeding_torch)
+    assert torch.equal(torch.rand(2), expected[0])
+    assert np.random.rand() == expected[1]
+    assert torch.is_grad_enabled()
+
+
+def test_a_slow_one_is_not_examined_forever(monkeypatch):
+    monkeypatch.setattr(doctor, "PATIENCE", 0.0)
+    findings = doctor.examine(honest)
+    assert findings[-1].check == "speed"
+    assert "no time was left for: leaves model" in findings[-1].seen
+    assert doctor.as_text(findings, "slow").endswith("not all was examined")
+
+
+def test_a_table_puts_advice_below():
+    finding = doctor.Finding("finite", "failed", "1 of 3 maps hold NaN", "guard divisions")
+    lines = doctor.as_text([finding], "mine").splitlines()
+    assert [line.strip() for line in lines] == [
+        "mine",
+        "failed  finite          1 of 3 maps hold NaN",
+        "→ guard divisions",
+        "1 of 1 checks failed",
+    ]
