@@ -1,0 +1,56 @@
+"""The commands around the leaderboard: submit, check, verify, build, serve. Each parses, calls one function, prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+ENTRIES = Path("leaderboard/entries")
+FILE = click.Path(path_type=Path)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command()
+@click.argument("run", type=FILE)
+@click.option("--name", required=True, help="What the board calls it.")
+@click.option("--method", required=True, metavar="module:Name", help="The interpreter, as the run asked it.")
+@click.option("--code", required=True, metavar="URL", help="Where its source can be read: an https link.")
+@click.option("--paper", metavar="URL", help="An https link.")
+@click.option("--by", default="", help="Who submits it.")
+@click.option("--out", type=FOLDER, default=ENTRIES, show_default=True, help="Where the entry is written.")
+def submit(run: Path, name: str, method: str, code: str, paper: str | None, by: str, out: Path) -> None:
+    """Pack one interpreter of RUN as an entry for the leaderboard, ready for a pull request.
+
+    Says everything that is missing, and then writes nothing.
+    """
+    from unfooled import records
+    from unfooled.leaderboard import submission
+
+    made = records.load(run)
+    click.echo(submission.submit(made, method, out, name=name, code=code, by=by, paper=paper))
+
+
+@click.group()
+def leaderboard() -> None:
+    """Check, recompute and publish entries."""
+
+
+@leaderboard.command()
+@click.argument("paths", type=FILE, nargs=-1)
+@click.option("--maps", type=FOLDER, help="Revealed maps of the one entry that is checked: SETTING.npz each.")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of entries instead.")
+@click.pass_context
+def check(ctx: click.Context, paths: tuple[Path, ...], maps: Path | None, schema: bool) -> None:
+    """Check entries: files, or all of a folder. Exit code 1 for any complaint."""
+    from unfooled.leaderboard import checker, entry, reveal
+
+    if schema:
+        click.echo(entry.schema(), nl=False)
+        return
+    found = checker.check(paths or (ENTRIES,))
+    complaints = found.complaints + (reveal.check_shown(found.passed, maps) if maps else [])
+    for complaint in complaints:
+        click.echo(complaint)
+    click.echo(f"{len(found.passed)} entries fine, {len(complaints)} complaints", err=True)
+    ctx.exit(1 if complaints else 0)

@@ -1,0 +1,80 @@
+"""What a verification found: the file that lies beside an entry."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from unfooled.leaderboard.entry import Count, Label, Model, Moment, Real, Root, Share, Similarities, Version
+
+Sentence = Annotated[str, StringConstraints(max_length=400, pattern=r"^[ -~–…×]*$", strict=True)]
+"""One line without control characters; it may quote what an interpreter said."""
+
+
+class Recomputed(Model):
+    """A cell's means, as the entry reports them and as the verifier found them, metric by metric."""
+
+    setting: Label
+    cell: Label
+    reported: Similarities
+    """of fooled − randomised, then of honest − randomised"""
+    recomputed: Similarities
+    tolerance: Similarities
+    agrees: bool
+
+
+class Challenge(Model):
+    """Networks and images that nobody had seen before."""
+
+    against: Label
+    """what the fresh model was fooled against"""
+    images: Count
+    accuracy: Share
+    """of the fresh fooled model"""
+    success: Real
+    """corrected fooling rate on the fresh model"""
+    stability: Real | None
+    low: Real | None
+    """ends of its 95 % interval, over images"""
+    high: Real | None
+    reported: Real | None
+    """the entry's stability in its cells most like this one"""
+    gap: Real | None
+    """reported less found: what does not carry over to new networks and images"""
+    allowed: Real
+    """largest gap that is not held against the entry"""
+
+
+class Enforced(Model):
+    """What the system let the verifier enforce around the interpreter's process."""
+
+    process: Literal["separate"]
+    network: Literal["none", "not enforced"]
+    time: Literal["limited", "not enforced"]
+    memory: Literal["limited", "not enforced"]
+    processes: Literal["own namespace", "not enforced"]
+    files: Literal["not enforced"]
+
+
+class Verified(Model):
+    """The outcome of recomputing some of an entry."""
+
+    format: Literal[1]
+    entry: Root
+    """SHA-256 of the entry's file"""
+    outcome: Literal["verified", "differs", "failed"]
+    reasons: Annotated[list[Sentence], Field(max_length=50)]
+    """empty where verified"""
+    nonce: Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_-]+$", max_length=64, strict=True)]
+    """what the verifier added to the entry's digest to draw the cells; drawn anew by default"""
+    cells: Annotated[list[Recomputed], Field(max_length=2000)]
+    reported: Real | None
+    """stability over these very cells, from the entry's parts"""
+    recomputed: Real | None
+    """the same, from the verifier's maps"""
+    challenge: Challenge | None
+    enforced: Enforced
+    versions: Annotated[dict[str, Version], Field(max_length=32)]
+    created: Moment
+    seconds: Real
