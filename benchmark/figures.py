@@ -1,0 +1,154 @@
+"""The figures of a run: which there are, what each says, and why one is absent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unfooled.findings import LEAST_SETTINGS, Findings
+from unfooled.gallery import Shelf
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure, or the reason why there is none."""
+
+    name: str
+    """of its files"""
+    caption: str
+    figure: Figure | None = None
+    absent: str = ""
+
+
+def drawings(found: Findings, shelves: list[Shelf]) -> Iterator[Drawing]:
+    """Every figure of a run, one at a time, so that no two need to be in memory; galleries last."""
+    from unfooled.plots.style import styled
+
+    for make in (_stability, _sensitivity, _cells, _transfer, _aopc, _pareto, _specifications, _differences):
+        with styled():
+            made = make(found)
+        yield made
+    for shelf in (s for s in shelves if s.number == 0):
+        yield _gallery(shelf)
+
+
+def _stability(found: Findings) -> Drawing:
+    from unfooled.plots.scores import ranked_dots
+
+    caption = (
+        "A line is an interpreter, the most stable on top. 1: its maps move no more than under harmless fine-tuning; "
+        "0: the fooled model's maps resemble the original's no more than a random network's do. Filled marks are the "
+        "cells against other families, which the ranks are by, open ones the cells against its own. Interpreters that "
+        "share a letter were not found different; those without a rank say why."
+    )
+    return Drawing("stability", caption, ranked_dots(found.table))
+
+
+def _sensitivity(found: Findings) -> Drawing:
+    from unfooled.plots.scores import sensitivity
+
+    caption = (
+        "Raw similarities, mean over metrics, images and cells. A map that does not look at the model is perfectly "
+        "stable, so stability alone says nothing: crosses are canaries, which never look. On the dashed line a fooled "
+        "model's maps are as far from the original's as a random network's."
+    )
+    return Drawing("sensitivity", caption, sensitivity(found.table))
+
+
+def _cells(found: Findings) -> Drawing:
+    from unfooled.plots.fooling import cell_matrix
+
+    caption = (
+        "Calibrated stability in each cell (manipulation and whom it was made against), over settings. Colours "
+        "end at 0 and 1, numbers do not. Interpreters that are not ranked for want of sensitivity have no numbers."
+    )
+    if found.by_cell.empty:
+        return Drawing("cells", caption, absent="no interpreter has a calibrated score in any cell")
+    return Drawing("cells", caption, cell_matrix(found.by_cell, found.kin))
+
+
+def _transfer(found: Findings) -> Drawing:
+    from unfooled.plots.fooling import transfer_matrix
+
+    caption = (
+        "Share of test images on which each fooled model (row) fools each attacked interpreter (column), beyond what "
+        "the original's maps would reach if dealt out to other images; mean over settings. Below 0: less than that."
+    )
+    if found.transfer.empty:
+        return Drawing("transfer", caption, absent="the run's certificates hold no rates")
+    aimed = {name: cell["against"] for name, cell in found.run.header["cells"].items()}
+    return Drawing("transfer", caption, transfer_matrix(found.transfer, aimed))
+
+
+def _aopc(found: Findings) -> Drawing:
+    from unfooled.plots.fooling import aopc
+
+    caption = (
+        "Patches are deleted in the order of a map, the most important first (Heo et al. 2019, Samek et al. 2016). "
+        "Where the order of the original's map still makes the fooled network's logit fall fastest, the network uses "
+        "the object as before, and only its map lies."
+    )
+    if not found.aopc:
+        return Drawing("aopc", caption, absent="the run's certificates hold no deletion curves")
+    return Drawing("aopc", caption, aopc(found.aopc))
+
+
+def _pareto(found: Findings) -> Drawing:
+    from unfooled.plots.scores import pareto
+
+    caption = (
+        "Passes are counted, so they do not depend on the machine. An interpreter below the line is beaten by one that "
+        "is at least as cheap."
+    )
+    figure = pareto(found.table)
+    return Drawing("cost", caption, figure, "" if figure else "no ranked interpreter has a cost in this run")
+
+
+def _specifications(found: Findings) -> Drawing:
+    from unfooled.plots.ranks import specification_curve
+
+    caption = (
+        "The same maps, scored in every defensible way: signed or absolute, one metric or the mean, variants of the "
+        "metrics where the suite has them. A dot below says what a column chose. A row of one colour is a rank that "
+        "does not hang on how one scores. Blank: not ranked under that choice."
+    )
+    if not found.ranks.notna().any(axis=None):
+        return Drawing("specifications", caption, absent="no interpreter is ranked under any way to score")
+    return Drawing("specifications", caption, specification_curve(found.ranks))
+
+
+def _differences(found: Findings) -> Drawing:
+    from unfooled.plots.ranks import critical_difference
+
+    settings = found.table.attrs["settings"]
+    caption = "Friedman's test over settings, and Nemenyi's critical difference of mean ranks (Demšar 2006)."
+    if settings < LEAST_SETTINGS:
+        wanting = f"it needs {LEAST_SETTINGS} settings or more, and this run has {settings}"
+        return Drawing("critical-difference", caption, absent=wanting)
+    names, test = found.friedman
+    if not test.critical_difference > 0:
+        return Drawing(
+            "critical-difference", caption, absent="fewer than three interpreters are ranked in all settings"
+        )
+    caption += f" The test's χ² is {test.statistic:.1f}, p = {test.p_value:.2g}."
+    return Drawing(
+        "critical-difference", caption, critical_difference(names, test.mean_ranks, test.critical_difference)
+    )
+
+
+def _gallery(shelf: Shelf) -> Drawing:
+    from unfooled.plots.gallery import shelf_figure
+    from unfooled.plots.style import styled
+
+    with styled():
+        return Drawing(f"gallery-{_file_name(shelf.setting)}", "", shelf_figure(shelf))
+
+
+def _file_name(words: str) -> str:
+    """A setting's name as a part of a file's: it comes from a suite file, and may hold anything."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", words)[:80]
