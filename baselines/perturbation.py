@@ -128,7 +128,8 @@ class MeaningfulPerturbation:
     hold at any size. Not attackable: the map is the end of an optimisation. One forward and backward pass a step.
     """
 
-    steps: int = 300
+    steps: int = 100
+    """the paper takes 300 for a finer mask; at 32 × 32 the map is the same after 100"""
     rate: float = 0.1
     grid: int = 8
     """mask cells along each side"""

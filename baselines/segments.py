@@ -15,8 +15,8 @@ def segment(images: Tensor, how: Segmentation, side: int) -> Tensor:
     """Piece numbers of every pixel, int64 (n, h, w), counted from 0 without gaps; each image is cut by itself.
 
     ``grid``: side × side rectangles. ``slic`` (Achanta et al. 2012, compactness 10 on Lab colours): about side² pieces
-    of even colour. ``quickshift`` (Vedaldi & Soatto 2008): as many as it finds, with the kernel 4, maximal distance 200
-    and ratio 0.2 of LIME. The last two come from scikit-image and want one or three channels.
+    of even colour. ``quickshift`` (Vedaldi & Soatto 2008): as many as it finds, with the ratio 0.2, maximal distance
+    200 and, at 224 pixels, kernel 4 of LIME; the kernel shrinks with the image, down to 1. The last two come from scikit-image and want one or three channels.
     """
     if how == "grid":
         return _grid(images, side)
@@ -47,7 +47,7 @@ def _superpixels(image: np.ndarray, how: Segmentation, side: int) -> np.ndarray:
     if how == "slic":
         pieces = slic(colour, n_segments=side**2, start_label=0)
     else:
-        pieces = quickshift(colour, kernel_size=4, max_dist=200, ratio=0.2)
+        pieces = quickshift(colour, kernel_size=max(1, 4 * len(colour) / 224), max_dist=200, ratio=0.2)
     return np.unique(pieces, return_inverse=True)[1].reshape(pieces.shape).astype(np.int64)
 
 
