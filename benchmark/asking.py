@@ -143,7 +143,7 @@ class Interview:
                 measure = prepared(metric)
                 state = measure.prepare(own)
                 for i, question in enumerate(asked):
-                    value = measure.compare(state, measure.prepare(answers[i][polarity]))
+                    value = measure.against(state, answers[i][polarity])
                     lost = silent[p, i] & ~silent[p, 0]
                     if question.twin.startswith("randomised") and lost.any():
                         value = np.where(lost, self._null(measure, state, own, number), value)
@@ -187,7 +187,7 @@ class Interview:
         stream = seeding.numpy_generator("null", self.setting.suite.seed, self.setting.name, number)
         flat = own.reshape(len(own), -1)
         shuffled = stream.permuted(flat, axis=1).reshape(own.shape)
-        return measure.compare(state, measure.prepare(shuffled))
+        return measure.against(state, shuffled)
 
 
 def interview(
