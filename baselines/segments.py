@@ -16,7 +16,8 @@ def segment(images: Tensor, how: Segmentation, side: int) -> Tensor:
 
     ``grid``: side × side rectangles. ``slic`` (Achanta et al. 2012, compactness 10 on Lab colours): about side² pieces
     of even colour. ``quickshift`` (Vedaldi & Soatto 2008): as many as it finds, with the ratio 0.2, maximal distance
-    200 and, at 224 pixels, kernel 4 of LIME; the kernel shrinks with the image, down to 1. The last two come from scikit-image and want one or three channels.
+    200 and, at 224 pixels, kernel 4 of LIME; the kernel shrinks with the image, down to 1. The last two come from
+    scikit-image and want one or three channels.
     """
     if how == "grid":
         return _grid(images, side)
