@@ -138,7 +138,7 @@ class GuidedGradCAM:
 
     @torch.enable_grad()
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-        x = leaf(inputs, self.create_graph)
+        x, _ = leaf(inputs, self.create_graph)
         with activation_at_target(model, keep_graph=True) as captured, Guided(self.create_graph) as guided:
             logits = target_logits(model, x, targets)
         activation = captured.activation

@@ -133,7 +133,7 @@ class DeepLIFT:
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         with torch.set_grad_enabled(self.create_graph), _Reference() as reference:
             model(torch.full_like(inputs[:1], self.baseline))
-        x = leaf(inputs, self.create_graph)
+        x, _ = leaf(inputs, self.create_graph)
         with _Rescaling(reference.noted) as rescaling:
             logits = target_logits(model, x, targets)
         multipliers = rescaling.pull(logits, torch.ones_like(logits), x, self.create_graph)

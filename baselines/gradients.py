@@ -18,8 +18,8 @@ from unfooled.baselines.slopes import Slopes
 
 def input_gradient(model: nn.Module, inputs: Tensor, targets: Tensor, create_graph: bool) -> Tensor:
     """∂f_y/∂x at the inputs, (n, c, h, w)."""
-    x = leaf(inputs, create_graph)
-    with Slopes(create_graph) as slopes:
+    x, source = leaf(inputs, create_graph)
+    with Slopes(create_graph, source) as slopes:
         logits = target_logits(model, x, targets)
     return slopes.gradient(logits, x)
 
@@ -62,8 +62,7 @@ class InputXGradient:
 
     @torch.enable_grad()
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-        x = leaf(inputs, self.create_graph)
-        maps = x * input_gradient(model, x, targets, self.create_graph)
+        maps = inputs * input_gradient(model, inputs, targets, self.create_graph)
         return maps if self.create_graph else maps.detach()
 
 
@@ -97,8 +96,7 @@ class IntegratedGradients:
     @torch.enable_grad()
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         points, weights = (inputs.new_tensor(v)[:, None, None, None] for v in gauss_legendre(self.steps))
-        x = leaf(inputs, self.create_graph)
-        path = x - self.baseline
+        path = inputs - self.baseline
 
         def slopes(image: Tensor, step: Tensor) -> Tensor:
             position = self.baseline + points[step] * path[image]
@@ -137,12 +135,11 @@ class ExpectedGradients:
     @torch.enable_grad()
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         streams = image_streams(inputs)
-        x = leaf(inputs, self.create_graph)
 
         def slopes(image: Tensor, sample: Tensor) -> Tensor:
             draws = [self._draw(inputs.shape[1:], streams[i]) for i in image.tolist()]
             baselines, times = (torch.stack(d).to(inputs) for d in zip(*draws, strict=True))
-            path = x[image] - baselines
+            path = inputs[image] - baselines
             position = baselines + times * path
             return path * input_gradient(model, position, targets[image], self.create_graph)
 

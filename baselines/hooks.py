@@ -22,13 +22,16 @@ class declared:
         return self.of(owner() if instance is None else instance)
 
 
-def leaf(inputs: Tensor, create_graph: bool = False) -> Tensor:
-    """The inputs as something to differentiate by: a detached copy that requires grad.
+def leaf(inputs: Tensor, create_graph: bool) -> tuple[Tensor, Tensor | None]:
+    """The inputs as something to differentiate by, and the same again if nothing but the explanation needs that.
 
-    Inputs that already require grad are kept as they are under ``create_graph``, so that the map's graph reaches
-    them too.
+    A detached copy that requires grad; inputs that already do are kept as they are under ``create_graph``, so that the
+    map's graph reaches them too.
     """
-    return inputs if create_graph and inputs.requires_grad else inputs.detach().requires_grad_()
+    if create_graph and inputs.requires_grad:
+        return inputs, None
+    x = inputs.detach().requires_grad_()
+    return x, x
 
 
 def target_logits(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:

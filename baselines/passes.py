@@ -23,7 +23,7 @@ def accumulate(passes: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, count
         terms = passes(image, part % count)
         if total is None:
             total = terms.new_zeros(len(inputs), *terms.shape[1:])
-        total = total.index_add(0, image, terms)
+        total.index_add_(0, image, terms)
     return total
 
 

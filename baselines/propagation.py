@@ -153,8 +153,8 @@ class _Rectifying:
 
     @torch.enable_grad()
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-        x = leaf(inputs, self.create_graph)
-        with self.way(self.create_graph) as way:
+        x, source = leaf(inputs, self.create_graph)
+        with self.way(self.create_graph, source) as way:
             logits = target_logits(model, x, targets)
         return way.gradient(logits, x)
 

@@ -52,9 +52,12 @@ class Redirecting(TorchFunctionMode):
     Operations are known by name (``conv2d``, ``relu``, ``add_``), so modules, functions and operators are all seen.
     """
 
-    def __init__(self):
+    def __init__(self, source: Tensor | None = None):
+        """``source``: the explained input, where no derivative but the explanation itself shall reach it."""
         super().__init__()
         self.way = Way()
+        self.source = source
+        self._any_weights = False
 
     def handlers(self) -> Mapping[str, Callable]:
         """Operation name → what runs instead of it."""
@@ -77,6 +80,14 @@ class Redirecting(TorchFunctionMode):
             return output
         return _Redirect.apply(self.way, rule, output, *tensors)
 
+    def without_source(self, a: Tensor, weight: Tensor) -> Tensor:
+        """The input of a layer; cut from the graph if it is the first layer's and made of the source alone.
+
+        The weights' derivative then spares the first layer the way back to the pixels, as in ordinary training.
+        """
+        first, self._any_weights = not self._any_weights, True
+        return a.detach() if first and weight.requires_grad and _made_of(a, self.source) else a
+
     @contextmanager
     def explaining(self) -> Iterator[None]:
         """Within the block, backward passes take the second way."""
@@ -94,6 +105,19 @@ class Redirecting(TorchFunctionMode):
         with self.explaining():
             (answer,) = torch.autograd.grad(outputs, wrt, start, retain_graph=retain, create_graph=create_graph)
         return answer if create_graph else answer.detach()
+
+
+def _made_of(a: Tensor, source: Tensor | None) -> bool:
+    if a is source or source is None:
+        return source is not None
+    nodes = [a.grad_fn]
+    while nodes:
+        for node, _ in nodes.pop().next_functions:
+            if getattr(node, "variable", source) is not source:
+                return False
+            if node is not None:
+                nodes.append(node)
+    return True
 
 
 def names(*words: str) -> tuple[str, ...]:

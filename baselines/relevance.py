@@ -46,7 +46,9 @@ class _Seen:
 
     layer: Conv
     rule: AffineRule
+    input: Tensor
     a: Tensor
+    """the input, or its values alone"""
     w: Tensor
     b: Tensor | None
     z: Tensor
@@ -56,8 +58,8 @@ class _Seen:
 class Propagating(Redirecting):
     """Hangs relevance beside the gradient within its block."""
 
-    def __init__(self, composite: Composite):
-        super().__init__()
+    def __init__(self, composite: Composite, source: Tensor | None = None):
+        super().__init__(source)
         self.composite = composite
         self._convolutions: dict[int, _Seen] = {}
         self._any_affine = False
@@ -80,27 +82,31 @@ class Propagating(Redirecting):
 
     def _linear(self, _: Callable, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         layer, rule = Dense(), self._affine_rule(self.composite.dense)
-        return self._affine(layer, rule, layer(input, weight, bias), input, weight, bias)
+        a = self.without_source(input, weight)
+        return self._affine(layer, rule, layer(a, weight, bias), input, a, weight, bias)
 
     def _conv2d(
         self, _: Callable, input: Tensor, weight: Tensor, bias=None, stride=1, padding=0, dilation=1, groups=1
     ) -> Tensor:
         layer = Conv.of(weight, stride, padding, dilation, groups)
         rule = self._affine_rule(self.composite.conv)
-        z = self._affine(layer, rule, layer(input, weight, bias), input, weight, bias)
+        a = self.without_source(input, weight)
+        z = self._affine(layer, rule, layer(a, weight, bias), input, a, weight, bias)
         if self.composite.fold and input.requires_grad:
-            self._convolutions[id(z)] = _Seen(layer, rule, input, weight, bias, z)
+            self._convolutions[id(z)] = _Seen(layer, rule, input, a, weight, bias, z)
         return z
 
     def _affine_rule(self, usual: AffineRule) -> AffineRule:
         first, self._any_affine = not self._any_affine, True
         return self.composite.first if first and self.composite.first else usual
 
-    def _affine(self, layer: Affine, rule: AffineRule, z: Tensor, a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        def share(r: Tensor, z: Tensor, a: Tensor, w: Tensor, b: Tensor | None) -> tuple[Tensor, None, None]:
-            return rule(layer, r, z, a, w, b), None, None
+    def _affine(
+        self, layer: Affine, rule: AffineRule, z: Tensor, to: Tensor, a: Tensor, w: Tensor, b: Tensor | None
+    ) -> Tensor:
+        def share(r: Tensor, z: Tensor, to: Tensor, a: Tensor, w: Tensor, b: Tensor | None) -> tuple:
+            return rule(layer, r, z, a, w, b), None, None, None
 
-        return self.redirect(share, z, a, w, b)
+        return self.redirect(share, z, to, a, w, b)
 
     def _batch_norm(
         self, operation: Callable, input: Tensor, mean: Tensor, var: Tensor, weight=None, bias=None, training=False,
@@ -113,7 +119,7 @@ class Propagating(Redirecting):
         scale = (var + eps).rsqrt() * (1 if weight is None else weight)
         shift = -mean * scale + (0 if bias is None else bias)
         folded = seen.w * scale[:, None, None, None], shift if seen.b is None else shift + seen.b * scale
-        return self._affine(seen.layer, seen.rule, z, seen.a, *folded)
+        return self._affine(seen.layer, seen.rule, z, seen.input, seen.a, *folded)
 
     def _activation(self, operation: Callable, input: Tensor, *args: object, **kwargs: object) -> Tensor:
         return self.redirect(_pass_on, out_of_place(operation, input, *args, **kwargs), input)
@@ -169,12 +175,11 @@ def propagate(
     composite: Composite, model: nn.Module, inputs: Tensor, targets: Tensor, at_target: bool, create_graph: bool
 ) -> Tensor:
     """The relevance of the input, or of the activation at T: the target's logit, sent back by the composite's rules."""
-    rules = Propagating(composite)
     if at_target:
-        with activation_at_target(model, create_graph) as captured, rules:
+        with activation_at_target(model, create_graph) as captured, Propagating(composite) as rules:
             logits = target_logits(model, inputs, targets)
         return rules.pull(logits, logits, captured.activation, create_graph)
-    x = leaf(inputs, create_graph)
-    with rules:
+    x, source = leaf(inputs, create_graph)
+    with Propagating(composite, source) as rules:
         logits = target_logits(model, x, targets)
     return rules.pull(logits, logits, x, create_graph)

@@ -19,8 +19,8 @@ class Slopes(Redirecting):
     it is autograd itself.
     """
 
-    def __init__(self, create_graph: bool):
-        super().__init__()
+    def __init__(self, create_graph: bool, source: Tensor | None = None):
+        super().__init__(source)
         self.create_graph = create_graph
 
     def handlers(self) -> Mapping[str, Callable]:
@@ -35,9 +35,9 @@ class Slopes(Redirecting):
     def _conv2d(
         self, operation: Callable, input: Tensor, weight: Tensor, bias=None, stride=1, padding=0, dilation=1, groups=1
     ) -> Tensor:
-        z = operation(input, weight, bias, stride, padding, dilation, groups)
         if isinstance(padding, str):
-            return z
+            return operation(input, weight, bias, stride, padding, dilation, groups)
+        z = operation(self.without_source(input, weight), weight, bias, stride, padding, dilation, groups)
         layer = Conv.of(weight, stride, padding, dilation, groups)
 
         def back(r: Tensor, z: Tensor, a: Tensor, w: Tensor) -> tuple[Tensor, None]:
@@ -85,7 +85,7 @@ class Guided(Slopes):
 
 
 def _positive_where_open(r: Tensor, z: Tensor, a: Tensor) -> tuple[Tensor]:
-    return (r.clamp(min=0) * (z > 0),)
+    return (torch.ops.aten.threshold_backward(r.clamp(min=0), z, 0),)  # times z > 0, in one pass
 
 
 class Deconvolving(Slopes):

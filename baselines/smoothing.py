@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -36,14 +37,30 @@ class _Around:
         return plugins.attackable(self.of, type(self.of).__name__) if create_graph else self.of
 
 
-def _noisy(inputs: Tensor, streams: list[torch.Generator], image: Tensor, sigma: float) -> Tensor:
-    shape = inputs.shape[1:]
-    noise = torch.stack([torch.randn(shape, generator=streams[i]) for i in image.tolist()])
-    return inputs[image] + sigma * noise.to(inputs)
+def _noise(inputs: Tensor, samples: int) -> Iterator[Tensor]:
+    """N(0, 1) noise (c, h, w) for every image in turn, all its samples; one image's is held at a time."""
+    for stream in image_streams(inputs):
+        yield from torch.randn(samples, *inputs.shape[1:], generator=stream)
+
+
+class _Noisy(_Around):
+    samples: int
+    sigma: float
+    create_graph: bool
+
+    def noisy_maps(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """(which images, which samples) → maps of noisy copies; to be called for all of them, in order."""
+        inner, noise = self.inner(self.create_graph), _noise(inputs, self.samples)
+
+        def maps(image: Tensor, _: Tensor) -> Tensor:
+            copies = inputs[image] + self.sigma * torch.stack(list(itertools.islice(noise, len(image)))).to(inputs)
+            return torch.as_tensor(inner(model, copies, targets[image]), device=inputs.device)
+
+        return maps
 
 
 @dataclass(frozen=True)
-class SmoothGrad(_Around):
+class SmoothGrad(_Noisy):
     """The mean of an interpreter's maps over noisy copies of the image (Smilkov et al. 2017, 1706.03825).
 
     The noise is N(0, sigma²) in pixel units, [0, 1]; the copies are not clipped. Maps are as the wrapped interpreter
@@ -60,16 +77,11 @@ class SmoothGrad(_Around):
     stochastic = True
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-        inner, streams = self.inner(self.create_graph), image_streams(inputs)
-
-        def maps(image: Tensor, _: Tensor) -> Tensor:
-            return _as_tensor(inner(model, _noisy(inputs, streams, image, self.sigma), targets[image]), inputs)
-
-        return accumulate(maps, inputs, self.samples, self.chunk) / self.samples
+        return accumulate(self.noisy_maps(model, inputs, targets), inputs, self.samples, self.chunk) / self.samples
 
 
 @dataclass(frozen=True)
-class VarGrad(_Around):
+class VarGrad(_Noisy):
     """The variance of an interpreter's maps over noisy copies of the image (Adebayo et al. 2018, 1810.03307): ≥ 0.
 
     Divides by ``samples``. Noise as SmoothGrad's, the same copies under the same seed.
@@ -85,19 +97,14 @@ class VarGrad(_Around):
     signed = False
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-        inner, streams = self.inner(self.create_graph), image_streams(inputs)
+        noisy_maps = self.noisy_maps(model, inputs, targets)
 
-        def moments(image: Tensor, _: Tensor) -> Tensor:
-            maps = _as_tensor(inner(model, _noisy(inputs, streams, image, self.sigma), targets[image]), inputs)
-            maps = maps.double()  # the difference of two large sums follows
+        def moments(image: Tensor, which: Tensor) -> Tensor:
+            maps = noisy_maps(image, which).double()  # the difference of two large sums follows
             return torch.stack([maps, maps.square()], 1)
 
         mean, square = (accumulate(moments, inputs, self.samples, self.chunk) / self.samples).unbind(1)
         return (square - mean.square()).clamp(min=0).to(inputs.dtype)
-
-
-def _as_tensor(maps: object, like: Tensor) -> Tensor:
-    return torch.as_tensor(maps, device=like.device)
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def draws(x, samples):
         seed = int(torch.randint(2**62, ()))
     keys = [hashlib.sha256(image.float().numpy().tobytes()).hexdigest() for image in x]
     streams = [seeding.generator("image", seed, key) for key in keys]
-    return torch.stack([torch.stack([torch.randn(x.shape[1:], generator=s) for _ in range(samples)]) for s in streams])
+    return torch.stack([torch.randn(samples, *x.shape[1:], generator=s) for s in streams])
 
 
 def test_smoothgrad_and_vargrad_are_mean_and_variance_of_captums_saliency():
@@ -194,7 +194,7 @@ def test_beta_smoothing_is_the_gradient_of_the_softened_network_and_tends_to_rel
 
 
 def test_wrappers_take_over_what_they_wrap():
-    assert (SmoothGrad(of=GradCAM()).family, SmoothGrad(of=GradCAM()).at) == ("activations", "T")
+    assert (SmoothGrad(of=GradCAM()).family, SmoothGrad(of=LRP(at="T")).at) == ("activations", "T")
     assert (SmoothGrad().family, SmoothGrad.family, SmoothGrad().stochastic) == ("gradients", "gradients", True)
     assert (BetaSmoothing(of=LRP(at="T")).signed, BetaSmoothing(of=LRP()).signed, VarGrad().signed) == (
         False,

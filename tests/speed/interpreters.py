@@ -1,13 +1,14 @@
 """Maps a second of our interpreters beside captum's, zennit's and pytorch-grad-cam's, and what an attack on one costs.
 
-``python -m tests.speed.interpreters [vgg] [resnet] [densenet]`` prints both for each network. All run in this process on
-one core, in turns, and the least process CPU time of several rounds counts: on a shared machine the ratios hold better
-than the times. Asserts nothing.
+``python -m tests.speed.interpreters [vgg] [resnet] [densenet]`` prints both for each network. All run in this process
+on one core, in turns, and the least process CPU time of several rounds counts: on a shared machine the ratios hold
+better than the times. Asserts nothing.
 
 Maps: 64 images of 32 × 32 in one batch, frozen weights, every library as its documentation calls it, batched as far as
-it allows (captum's path also in chunks of 64); pytorch-grad-cam only where it is installed. ``/ bound`` is the cost over
-that of the model's passes alone, measured in the same rounds: F forward, FB forward and back to the input, FT forward
-and back to the activation at T. Propagation is held to FB, the gradient's, though its rules need more convolutions.
+it allows (captum's path also in chunks of 64); pytorch-grad-cam only where it is installed. ``/ bound`` is the cost
+over that of the model's passes alone, measured in the same rounds: F forward, FB forward and back to the input, FT
+forward and back to the activation at T. Propagation is held to FB, the gradient's, though its rules need more
+convolutions; so is β-smoothing, though softplus costs more than ReLU.
 
 Fooling: a training step of 32 images with cross-entropy and a loss on the map, against a step with cross-entropy alone.
 """
@@ -35,6 +36,7 @@ from unfooled import models, training
 from unfooled.baselines.activations import GradCAM, GradCAMPlusPlus, GuidedGradCAM, LayerCAM, ScoreCAM
 from unfooled.baselines.deeplift import DeepLIFT
 from unfooled.baselines.gradients import ExpectedGradients, InputXGradient, IntegratedGradients, SimpleGrad
+from unfooled.baselines.hooks import activation_at_target
 from unfooled.baselines.propagation import (
     LRP,
     Deconvnet,
@@ -150,7 +152,7 @@ def grad_cams(name: str) -> dict[str, Asked]:
     return {"pytorch-grad-cam": ask}
 
 
-def races() -> dict[str, Race]:
+def races(channels: int) -> dict[str, Race]:
     one, sixteen, at_t = {"FB": 1}, {"FB": 16}, {"FT": 1}
     return {
         "simple_grad": Race(SimpleGrad(), one, {"captum": by_captum("Saliency", abs=False)}),
@@ -164,8 +166,10 @@ def races() -> dict[str, Race]:
         "grad_cam": Race(GradCAM(), at_t, {"captum": by_captum("LayerGradCam", True), **grad_cams("GradCAM")}),
         "grad_cam_pp": Race(GradCAMPlusPlus(), at_t, grad_cams("GradCAMPlusPlus")),
         "layer_cam": Race(LayerCAM(), at_t, grad_cams("LayerCAM")),
-        "score_cam": Race(ScoreCAM(), {"F": 64}, grad_cams("ScoreCAM")),
-        "guided_grad_cam": Race(GuidedGradCAM(), one, {"captum": by_captum("GuidedGradCam", True)}),
+        "score_cam": Race(ScoreCAM(), {"F": channels}, grad_cams("ScoreCAM")),
+        "guided_grad_cam": Race(
+            GuidedGradCAM(), {"FB": 1, "FT": 1, "F": -1}, {"captum": by_captum("GuidedGradCam", True)}
+        ),
         "guided_backprop": Race(GuidedBackprop(), one, both("GuidedBackprop", "GuidedBackprop")),
         "deconvnet": Race(Deconvnet(), one, both("Deconvolution", "DeconvNet")),
         "deeplift": Race(DeepLIFT(), {"FB": 2}, {"captum": by_captum("DeepLift")}),
@@ -232,13 +236,19 @@ def passes(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Work]:
     return {"F": forward, "FB": by_input, "FT": by_activation}
 
 
+def channels_at_target(net: nn.Module, x: Tensor) -> int:
+    with activation_at_target(net) as captured:
+        net(x[:1])
+    return captured.activation.shape[1]
+
+
 def print_maps(name: str, net: nn.Module, rounds: int) -> None:
     x = torch.rand(64, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     y = torch.randint(10, (64,))
     alone = least(passes(net, x, y), 2 * rounds)
     print(f"\n{name}: " + ", ".join(f"{k} {v * 1e3 / 64:.2f} ms an image" for k, v in alone.items()))
     print(f"{'':24}{'maps/s':>8}{'/ bound':>9}  against")
-    for label, race in races().items():
+    for label, race in races(channels_at_target(net, x)).items():
         works = {k: (lambda a=a: a(net, x, y)) for k, a in {"ours": race.ours, **race.peers}.items()}
         works = {k: w for k, w in works.items() if k == "ours" or can(w)}
         works |= {f"_{k}": passes(net, x, y)[k] for k in race.bound}
