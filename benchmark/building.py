@@ -44,19 +44,13 @@ class Builder:
 
     def all(self) -> None:
         """Everything that a run of this setting needs, on disk."""
-        if self.store.find("images", self.setting.images_key) and all(
-            self.store.find("weights", key) for key in self._keys()
-        ):
+        if all(self.store.find(kind, key) for kind, key in needed(self.setting)):
             return
         data = splits(self.setting, self.device)
         original = self.original(data)
         honest = self.honest(data, original)
         fooled = [self.fooled(cell, data, original, honest) for cell in self.setting.suite.cells]
         self._choose_images(data, [original, honest, *fooled])
-
-    def _keys(self) -> list[str]:
-        s = self.setting
-        return [s.original_key, s.honest_key, *(s.fooled_key(c) for c in s.suite.cells)]
 
     def original(self, data: Splits) -> nn.Module:
         return self._weights(self.setting.original_key, "original", lambda: self._fit(data))
@@ -108,14 +102,17 @@ class Builder:
 
     def fooled(self, cell: CellSpec, data: Splits, original: nn.Module, honest: nn.Module) -> nn.Module:
         """The first twin of the cell's declared search that passes the gates and is fooled; else the nearest to it."""
-        key = self.setting.fooled_key(cell)
+        key, judge = self.setting.fooled_key(cell), Judge(self.setting, cell, data, original, honest)
         path = self.store.find("weights", key)
-        if path and self.store.find("certificates", key):
-            return self._load(path)
-        chosen, certificate = searching.search(Judge(self.setting, cell, data, original, honest), self.say)
-        path = self.store.put("weights", key, ".safetensors", lambda p: models.save_weights(chosen, p, half=True))
-        self.store.put("certificates", key, ".json", lambda p: write_json(p, certificate))
-        return chosen
+        if path is None or not self.store.find("certificates", key):
+            chosen, outcome = searching.search(judge, self.say)
+            path = self.store.put("weights", key, ".safetensors", lambda p: models.save_weights(chosen, p, half=True))
+            self.store.put("certificates", key, ".json", lambda p: write_json(p, outcome))
+        twin, key = self._load(path), self.setting.certificate_key(cell)
+        if not self.store.find("certificates", key):
+            found = judge.test(twin)
+            self.store.put("certificates", key, ".json", lambda p: write_json(p, found))
+        return twin
 
     def _choose_images(self, data: Splits, networks: list[nn.Module]) -> None:
         """The first test images that original, honest and every fooled twin classify as the label."""
@@ -206,16 +203,25 @@ def load_twins(setting: Setting, store: Store, chosen: Images, device: str = "cp
     return found
 
 
-def certificate(setting: Setting, store: Store, key: str) -> dict[str, object]:
-    """The certificate under a twin's key."""
-    path = store.find("certificates", key)
-    return read_json(path) if path else {}
+def needed(setting: Setting) -> list[tuple[str, str]]:
+    """(kind, key) of every file that a run of the setting reads: networks and images first, then certificates."""
+    cells = setting.suite.cells
+    fooled = [setting.fooled_key(c) for c in cells]
+    asked = [("weights", k) for k in (setting.original_key, setting.honest_key, *fooled)]
+    asked.append(("images", setting.images_key))
+    told = [setting.honest_key, *fooled, *(setting.certificate_key(c) for c in cells)]
+    return asked + [("certificates", k) for k in told]
+
+
+def certificate(setting: Setting, store: Store, *keys: str) -> dict[str, object]:
+    """What stands under these keys, in one; empty where nothing was found."""
+    paths = [store.find("certificates", key) for key in keys]
+    return {name: value for path in paths if path for name, value in read_json(path).items()}
 
 
 def twins_digest(setting: Setting, store: Store) -> str:
     """Stands for the very files that a setting's rows were computed on."""
-    keys = [setting.original_key, setting.honest_key, *(setting.fooled_key(c) for c in setting.suite.cells)]
-    files = [store.find("weights", k) for k in keys] + [store.find("images", setting.images_key)]
+    files = [store.find(kind, key) for kind, key in needed(setting) if kind != "certificates"]
     return digest("files", [f.name if f else "" for f in files])
 
 

@@ -219,7 +219,10 @@ def describe(suite: Suite, store: Store) -> dict:
                 "manipulation": c.manipulation.label,
                 "against": c.against.label,
                 "family": families[c.against.label],
-                "certificates": {s.name: building.certificate(s, store, s.fooled_key(c)) for s in suite.settings()},
+                "certificates": {
+                    s.name: building.certificate(s, store, s.fooled_key(c), s.certificate_key(c))
+                    for s in suite.settings()
+                },
             }
             for c in suite.cells
         },

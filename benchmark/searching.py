@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import nn
 
-from unfooled import certificates, plugins, training
+from unfooled import aopc, certificates, plugins, seeding, training
 from unfooled.certificates import Kept
+from unfooled.manipulations.fooling import attacked_maps
 from unfooled.suite import CellSpec, Setting
 from unfooled.types import Batch, Manipulation, Splits
 
@@ -51,7 +52,23 @@ class Judge:
             "rates": asdict(self._rates(twin, self.cell, "test")),
             "honest": asdict(self._rates(self.honest, self.cell, "test")),
             "transfer": {label: asdict(self._rates(twin, c, "test")) for label, c in transfer.items()},
+            "aopc": self._aopc(twin),
         }
+
+    def _aopc(self, twin: nn.Module) -> dict[str, list[float]]:
+        """Deletion curves of both networks in the order of either's map; about half of the cells, at most 100."""
+        count = self.setting.suite.aopc_images
+        if not count:
+            return {}
+        manipulation, interpreter = self.manipulation, plugins.build("interpreters", self.cell.against)
+        images, targets = manipulation.judged_on(self.data, "test", -(-count // manipulation.groups))
+        images, targets = (t.to(next(twin.parameters()).device) for t in (images, targets))
+        networks = {"original": self.original, "fooled": twin}
+        orders = {f"{k} map": attacked_maps(interpreter, m, images, targets) for k, m in networks.items()}
+        side = aopc.target_side(self.original, images)
+        stream = seeding.generator("aopc", self.setting.suite.seed)
+        found = aopc.curves(networks, images, targets, orders, side, min(100, side * side // 2), stream)
+        return {name: [round(v, 4) for v in curve] for name, curve in found.items()}
 
     def _rates(self, twin: nn.Module, cell: CellSpec, split: str) -> certificates.Rates:
         interpreter = plugins.build("interpreters", cell.against)
@@ -60,7 +77,7 @@ class Judge:
 
 
 def search(judge: Judge, say: Callable[[str], None]) -> tuple[nn.Module, dict[str, object]]:
-    """The first twin that passes the gates and is fooled, else the one nearest to it, and its certificate.
+    """The first twin that passes the gates and is fooled, else the one nearest to it, and how it was found.
 
     Weights are tried in their declared order. Where every twin was refused the honest one stands in: a network that
     cannot be fooled within the gates resisted, and dropping its cell would erase that.
@@ -85,7 +102,6 @@ def search(judge: Judge, say: Callable[[str], None]) -> tuple[nn.Module, dict[st
         "weight": weight_of_best,
         "tries": tries,
         "recipe": asdict(judge.setting.architecture.recipe),
-        **judge.test(best),
     }
 
 

@@ -89,10 +89,14 @@ class Suite:
     """randomised twins per setting"""
     judged: int = 500
     """tuning images that the search and the gates look at"""
+    aopc_images: int = 32
+    """test images per cell whose parts are deleted in the order of its maps; 0: none"""
     seed: int = 0
     """of the maps' random streams"""
     gates: Gates = field(default_factory=Gates)
     polarities: tuple[str, ...] = ("absolute", "signed")
+    note: str = ""
+    """printed beside the table: what whoever reads it should know of the data or the weights"""
     limit: int | None = None
     """fewer test images than the suite asks for: a trial, not to be submitted"""
     data_dir: str | None = None
@@ -131,6 +135,11 @@ class Setting:
     def fooled_key(self, cell: CellSpec) -> str:
         """Names the outcome of a cell's whole search, so it depends on gates and weights too."""
         return digest("fooled", VERSION, self.honest_key, cell, self.suite.gates, self.suite.judged)
+
+    def certificate_key(self, cell: CellSpec) -> str:
+        """Names what is said of a cell's twin: that depends on whom the suite's other cells attack as well."""
+        s = self.suite
+        return digest("certificate", VERSION, self.fooled_key(cell), [c.against for c in s.cells], s.aopc_images)
 
     @property
     def images_key(self) -> str:
@@ -226,7 +235,7 @@ def _parts(suite: Suite) -> dict[str, list[Part]]:
 
 
 def located(suite: Suite, named: Part) -> Part:
-    """A data set or model part with its ``root`` and ``weights`` looked for under ``--data DIR``, where one was given."""
+    """A data set or model part with its ``root`` and ``weights`` looked for under ``--data DIR``, if one was given."""
     if suite.data_dir is None:
         return named
     moved = {
