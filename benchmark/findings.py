@@ -200,9 +200,13 @@ def _cells(frame: pd.DataFrame) -> str:
         return ""
     fooled, settings = int((frame["status"] == "fooled").sum()), frame["setting"].nunique()
     resisted = len(frame) - fooled
-    over = f" over {settings} settings" if settings > 1 else ""
-    return f"Of {_count(len(frame), 'fooling attempt')}{over}, {fooled} fooled the interpreter they were aimed at " \
-           f"and {resisted} {'was' if resisted == 1 else 'were'} resisted."  # fmt: skip
+    over = f" in {settings} settings" if settings > 1 else ""
+    if not resisted:
+        return f"Every attempt to fool{over} ({len(frame)}) fooled the interpreter that it was aimed at."
+    return (
+        f"Of {_count(len(frame), 'attempt')} to fool{over}, {fooled} fooled the interpreter that they were aimed at; "
+        f"{resisted} {'was' if resisted == 1 else 'were'} resisted."
+    )
 
 
 def _count(number: int, word: str, many: str = "") -> str:

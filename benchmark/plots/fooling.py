@@ -30,23 +30,23 @@ from unfooled.plots.style import (
 def transfer_matrix(rates: pd.DataFrame, aimed: Mapping[str, str]) -> Figure:
     """Corrected fooling rate (cells × attacked interpreters); ``aimed``: cell → the interpreter it was made against."""
     marked = {(cell, label) for cell, label in aimed.items()}
-    figure = _matrix(rates, marked, (0, 1), "fooling success rate above chance")
+    figure = _matrix(rates, marked)
     return headed(figure, "Whom each fooled model fools (framed: whom it was made against)")
 
 
 def cell_matrix(values: pd.DataFrame, kin: set[tuple[str, str]]) -> Figure:
     """Stability of each interpreter (rows) in each cell; ``kin``: (interpreter, cell) where its family is attacked."""
-    figure = _matrix(values, kin, (0, 1), "calibrated stability")
+    figure = _matrix(values, kin)
     return headed(figure, "Stability in each cell (framed: the interpreter's own family is attacked)")
 
 
-def _matrix(values: pd.DataFrame, framed: set[tuple[str, str]], limits: tuple[float, float], what: str) -> Figure:
+def _matrix(values: pd.DataFrame, framed: set[tuple[str, str]]) -> Figure:
     rows, columns = values.shape
     figure = Figure((WIDTH, 1.9 + 0.27 * rows), layout="constrained")
     axes = figure.add_subplot()
-    mesh = axes.pcolormesh(values.to_numpy(float), cmap=SEQUENTIAL, vmin=limits[0], vmax=limits[1], edgecolors=PAPER)
+    axes.pcolormesh(values.to_numpy(float), cmap=SEQUENTIAL, vmin=0, vmax=1, edgecolors=PAPER)
     for (row, column), value in np.ndenumerate(values.to_numpy(float)):
-        _number(axes, row, column, value, limits)
+        _number(axes, row, column, value)
         if (values.index[row], values.columns[column]) in framed:
             frame = (column + 0.06, row + 0.09), 0.88, 0.82
             axes.add_patch(Rectangle(*frame, fill=False, ec=VERMILLION, lw=2))
@@ -59,17 +59,14 @@ def _matrix(values: pd.DataFrame, framed: set[tuple[str, str]], limits: tuple[fl
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    bar = figure.colorbar(mesh, ax=axes, pad=0.015, aspect=25)
-    bar.set_label(what)
-    bar.outline.set_visible(False)
     return figure
 
 
-def _number(axes: Axes, row: int, column: int, value: float, limits: tuple[float, float]) -> None:
+def _number(axes: Axes, row: int, column: int, value: float) -> None:
     if not np.isfinite(value):
         axes.text(column + 0.5, row + 0.5, "–", ha="center", va="center", color=QUIET)
         return
-    light = (value - limits[0]) / (limits[1] - limits[0]) > 0.55
+    light = value > 0.55
     text = (f"{value:.2f}" if abs(value) >= 0.995 else f"{value:.2f}".replace("0.", ".")).replace("-", "−")
     axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8,
               color="#000000" if light else "#ffffff")  # fmt: skip

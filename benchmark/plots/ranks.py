@@ -7,10 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from unfooled.plots.style import INK, LINE, PAPER, QUIET, SEQUENTIAL, WIDTH, headed, short
+
+MOST_NUMBERS = 30
+"""columns in which a number fits"""
 
 
 def specification_curve(ranks: pd.DataFrame) -> Figure:
@@ -56,7 +60,7 @@ def _rank_grid(axes: Axes, ranks: pd.DataFrame) -> None:
     values = ranks.to_numpy().T
     most = max(np.nanmax(values, initial=1), 2)
     mesh = axes.pcolormesh(values, cmap=f"{SEQUENTIAL}_r", vmin=1, vmax=most, edgecolors=PAPER, lw=0.6)
-    if ranks.shape[0] <= 30:
+    if ranks.shape[0] <= MOST_NUMBERS:
         for (row, column), value in np.ndenumerate(values):
             if np.isfinite(value):
                 dark = (value - 1) / (most - 1) > 0.5
@@ -66,8 +70,13 @@ def _rank_grid(axes: Axes, ranks: pd.DataFrame) -> None:
                 )  # fmt: skip
     axes.set_yticks(np.arange(len(values)) + 0.5, [short(name) for name in ranks.columns])
     _bare(axes, len(values))
+    if ranks.shape[0] > MOST_NUMBERS:
+        _colour_bar(axes, mesh)
+
+
+def _colour_bar(axes: Axes, mesh: QuadMesh) -> None:
     bar = axes.figure.colorbar(mesh, ax=axes, pad=0.015, aspect=30)
-    bar.set_label("rank (blank: not ranked)")
+    bar.set_label("rank")
     bar.ax.invert_yaxis()
     bar.locator = MaxNLocator(integer=True)
     bar.update_ticks()
