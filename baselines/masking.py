@@ -27,10 +27,11 @@ def scores_under_masks(
     """Target logits of every image under every mask: (n, masks).
 
     Image i under mask j is ``mask · inputs[i] + (1 - mask) · hidden[i]``, with inputs and hidden (n, c, h, w). At most
-    ``chunk`` images are in flight. With ``create_graph`` the scores carry a graph to the weights; its activations are
-    computed a second time in the backward pass, so that memory stays bounded by one chunk there too.
+    ``chunk`` images are in flight. With ``create_graph`` the scores carry a graph to the weights, and to inputs that
+    require grad; its activations are computed a second time in the backward pass, so that memory stays bounded by one
+    chunk there too.
     """
-    one_chunk = partial(_scores, model, inputs.detach(), targets, hidden, mask_of, masks)
+    one_chunk = partial(_scores, model, inputs, targets, hidden, mask_of, masks)
     if create_graph:
         one_chunk = partial(checkpoint, one_chunk, use_reentrant=False, preserve_rng_state=False)
     pairs = torch.arange(len(inputs) * masks, device=inputs.device).split(chunk)

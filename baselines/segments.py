@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unfooled.types import DataError
+
 Segmentation = Literal["grid", "slic", "quickshift"]
 
 
@@ -44,6 +46,8 @@ def _grid(images: Tensor, side: int) -> Tensor:
 def _superpixels(image: np.ndarray, how: Segmentation, side: int) -> np.ndarray:
     from skimage.segmentation import quickshift, slic  # half a second that other interpreters need not pay
 
+    if len(image) not in (1, 3):
+        raise DataError(f"segments: {how} cuts images of 1 or 3 channels, and these have {len(image)}; use grid")
     colour = np.moveaxis(np.broadcast_to(image, (3, *image.shape[1:])), 0, -1)
     if how == "slic":
         pieces = slic(colour, n_segments=side**2, start_label=0)

@@ -135,7 +135,7 @@ class KernelSHAP:
 
 def _explain(method: LIME | KernelSHAP, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """Cut, ask, fit, paint: all images with as many pieces at once. (n, 1, h, w)"""
-    images = inputs.detach()
+    images = inputs if method.create_graph else inputs.detach()
     pieces = cutting.segment(images, method.segments, method.side)
     hidden = cutting.means(images, pieces) if method.fill is None else filled(images, method.fill)
     counts = pieces.flatten(1).amax(1) + 1

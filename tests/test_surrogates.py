@@ -4,15 +4,20 @@ import dataclasses
 from itertools import permutations
 from math import comb
 
+import networks
 import numpy as np
 import pytest
 import torch
 from captum.attr import LimeBase, ShapleyValues
+from captum.attr import Occlusion as CaptumOcclusion
 from test_perturbation import TARGETS, asked, images, linear_net, small_net
 from torch import nn
 
+from unfooled import seeding
 from unfooled.baselines import segments
+from unfooled.baselines.perturbation import RISE, Occlusion
 from unfooled.baselines.surrogates import LIME, KernelSHAP
+from unfooled.types import DataError
 
 
 def pieces_of(x, side):
@@ -240,3 +245,59 @@ def test_silent_models_give_silent_maps():
     for method in (LIME(), KernelSHAP()):
         drawn = asked(method, Same(), images(), TARGETS)
         assert float(drawn.abs().max()) < 1e-12
+
+
+@pytest.mark.parametrize("architecture", networks.ARCHITECTURES)
+def test_on_every_architecture_all_four_are_their_formulas(architecture):
+    net = networks.network(architecture)
+    x, y = networks.images()
+    pieces = pieces_of(x, 2)
+
+    def logit(shown, i):
+        return float(net(shown[None])[0, y[i]])
+
+    shap = networks.asked(KernelSHAP(side=2, samples=16), net, x, y)
+    exact = [shapley_by_permutations(net, x[i], y[i], pieces, 0.5) for i in range(2)]
+    networks.same(shap[:, 0], torch.tensor(np.array(exact))[:, pieces])
+
+    method = LIME(side=2, samples=9, fill=0.5)
+    with seeding.forked("tests", "asked"):
+        shown, _ = coalitions(method, 4, int(torch.randint(2**62, ())) + 4)
+    scores = [[logit(torch.where(z.bool()[pieces], x[i], 0.5), i) for z in shown] for i in range(2)]
+    ridge = [ridge_written_again(shown.numpy(), np.array(s), 0.25, 1.0) for s in scores]
+    networks.same(networks.asked(method, net, x, y)[:, 0], torch.tensor(np.array(ridge))[:, pieces])
+
+    rise = RISE(masks=9, grid=3)
+    with seeding.forked("tests", "asked"):
+        masks = rise.draw(16, 16).double()
+    weighted = [sum(logit(x[i] * m + 0.5 * (1 - m), i) * m for m in masks) / masks.sum(0) for i in range(2)]
+    networks.same(networks.asked(rise, net, x, y)[:, 0], torch.stack(weighted))
+
+    covered = CaptumOcclusion(net).attribute(x, (3, 6, 6), (3, 5, 5), baselines=0.5, target=y)
+    ours = networks.asked(Occlusion(patch=6, stride=5), net, x, y)
+    networks.same(ours, covered[:, :1].double(), 1e-5)  # Captum sums in float32
+
+
+@pytest.mark.parametrize("architecture", networks.ARCHITECTURES)
+@pytest.mark.parametrize(
+    "method",
+    [Occlusion(patch=8, stride=8), RISE(masks=5), LIME(samples=8, side=2), KernelSHAP(samples=8, side=2)],
+    ids=lambda m: type(m).__name__,
+)
+def test_attackable_on_every_architecture(architecture, method):
+    networks.check_attackable(method, networks.network(architecture))
+
+
+def test_a_graph_reaches_inputs_that_ask_for_it():
+    net, x = small_net(), images(2).requires_grad_()
+    for method in (Occlusion(create_graph=True), LIME(samples=20, create_graph=True)):
+        drawn = method(net, x, TARGETS[:2])
+        slope = torch.autograd.grad(drawn[0].square().sum(), x)[0]
+        assert slope[0].any()
+        assert not slope[1].any()
+        assert not dataclasses.replace(method, create_graph=False)(net, x, TARGETS[:2]).requires_grad
+
+
+def test_superpixels_want_colours_or_grey():
+    with pytest.raises(DataError, match="these have 2; use grid"):
+        segments.segment(torch.zeros(1, 2, 8, 8), "slic", 2)
