@@ -54,3 +54,33 @@ def check(ctx: click.Context, paths: tuple[Path, ...], maps: Path | None, schema
         click.echo(complaint)
     click.echo(f"{len(found.passed)} entries fine, {len(complaints)} complaints", err=True)
     ctx.exit(1 if complaints else 0)
+
+
+@leaderboard.command()
+@click.option("--entries", type=FOLDER, default=ENTRIES, show_default=True, help="Where the entries lie.")
+@click.option("--out", type=FOLDER, default=Path("site"), show_default=True, help="Replaced by the new board.")
+@click.pass_context
+def build(ctx: click.Context, entries: Path, out: Path) -> None:
+    """Turn entries into a static site. Entries with complaints are left out; exit code 1 if there are any."""
+    from unfooled.leaderboard import board
+
+    found = board.build(entries, out)
+    for complaint in found.complaints:
+        click.echo(complaint, err=True)
+    click.echo(out / "index.html")
+    ctx.exit(1 if found.complaints else 0)
+
+
+@leaderboard.command()
+@click.option("--out", type=FOLDER, default=Path("site"), show_default=True, help="The folder that build made.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: a free one.")
+def serve(out: Path, port: int) -> None:
+    """Show a built board to this machine alone, until Ctrl-C."""
+    from contextlib import suppress
+
+    from unfooled.leaderboard import board
+
+    server = board.server(out, port)
+    click.echo(f"http://127.0.0.1:{server.server_port}/ (Ctrl-C ends it)", err=True)
+    with server, suppress(KeyboardInterrupt):
+        server.serve_forever()

@@ -26,10 +26,15 @@ class Filed:
     """An entry that passed, the file it lies in, and its verification, if there is one."""
 
     path: Path
-    digest: str
-    """SHA-256 of the file"""
+    content: bytes
+    """the file's"""
     entry: Entry
     verified: Verified | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file."""
+        return hashlib.sha256(self.content).hexdigest()
 
 
 @dataclass
@@ -78,7 +83,7 @@ def _read(path: Path, found: Checked) -> list[Filed]:
         return []
     try:
         content, value = reading.read(path)
-        return [Filed(path, hashlib.sha256(content).hexdigest(), Entry.model_validate(value))]
+        return [Filed(path, content, Entry.model_validate(value))]
     except reading.Unreadable as error:
         found.complaints.append(Complaint(shown, str(error)))
     except ValidationError as error:

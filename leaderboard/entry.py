@@ -187,7 +187,7 @@ class Cost(Model):
     forward: Annotated[Real, Field(ge=0)]
     backward: Annotated[Real, Field(ge=0)]
     memory: Annotated[float, Field(ge=0, le=1e13, allow_inf_nan=False, strict=True)]
-    """bytes held for the way back, per image"""
+    """MiB held for the way back, per image"""
     seconds: Annotated[Real, Field(ge=0)] | None = None
 
 

@@ -55,8 +55,8 @@ def fault(name: str) -> str:
         return f"holds {printable(odd)}; Latin and Greek letters, digits and {SYMBOLS.strip()} are right"
     if name != " ".join(name.split()):
         return "has spaces at an end or in a row; single ones between words are right"
-    if not slug(name):
-        return "has no letter and no digit; a name needs one"
+    if not name[0].isalnum() or not slug(name):
+        return "begins with a sign; a letter or a digit is right"  # '=' and '-' begin formulas in spreadsheets
     return ""
 
 

@@ -122,6 +122,27 @@ def aggregates(entries: Sequence[Entry]) -> Aggregates:
     )
 
 
+@dataclass(frozen=True)
+class Breakdown:
+    """The stability of i entries, split up; NaN where undefined."""
+
+    settings: tuple[str, ...]
+    cells: tuple[str, ...]
+    by_setting: np.ndarray
+    """(s, i): transfer"""
+    by_cell: np.ndarray
+    """(c, i)"""
+
+
+def breakdown(entries: Sequence[Entry], counted: np.ndarray) -> Breakdown:
+    """Transfer by setting, and stability by cell, over the metrics that count."""
+    what = study_of(entries)
+    scored = counted & st.sensitive(counted)[:, None]
+    by_setting = intervals.pooled_ratios(*st.totals(what, _columns(what, entries)["transfer"]), scored)
+    top, bottom = (np.nansum(d, 0) for d in what.differences)
+    return Breakdown(what.settings, what.cells, by_setting, intervals.pooled_ratios(top, bottom, scored))
+
+
 def _columns(what: Study, entries: Sequence[Entry]) -> dict[str, np.ndarray]:
     """``stability.columns``, but for what hangs on an interpreter's own label, which the study does not know."""
     member = st.columns(what)

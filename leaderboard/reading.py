@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import stat
@@ -52,11 +51,11 @@ def parse(content: bytes) -> object:
         raise Unreadable(f"byte {error.start} is not UTF-8; JSON is UTF-8 text") from None
     _check_depth(text)
     try:
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
-        json.dumps(value, ensure_ascii=False).encode()
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # 1e999 is read as infinity, \\ud800 as is
     except UnicodeEncodeError:
         raise Unreadable("holds half of a surrogate pair; whole characters are right") from None
-    except (ValueError, RecursionError) as error:  # JSONDecodeError is one, and so is a number of 5,000 digits
+    except (ValueError, RecursionError) as error:  # JSONDecodeError is one; 5,000 digits and infinity end here too
         reason = " ".join(str(error).split())[:120]
         raise Unreadable(f"is not JSON ({reason}); an entry is") from None
     return value
@@ -83,10 +82,3 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _no_constant(word: str) -> object:
     raise Unreadable(f"holds {word}, which is not JSON; a finite number or null is right")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise Unreadable(f"holds {text[:20]}, which is beyond every float; a finite number is right")
-    return number

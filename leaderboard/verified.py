@@ -12,16 +12,44 @@ Sentence = Annotated[str, StringConstraints(max_length=400, pattern=r"^[ -~–�
 """One line without control characters; it may quote what an interpreter said."""
 
 
+class Compared(Model):
+    """Means as the entry reports them and as the verifier found them, metric by metric."""
+
+    reported: Similarities
+    recomputed: Similarities
+    tolerance: Annotated[list[Share], Field(max_length=32)]
+
+    @property
+    def worst(self) -> tuple[float, float]:
+        """The largest difference, as a multiple of its tolerance, and in itself; infinite where only one is defined."""
+        pairs = zip(self.reported, self.recomputed, self.tolerance, strict=True)
+        gaps = [(_distance(a, b) / t, _distance(a, b)) for a, b, t in pairs]
+        return max(gaps, default=(0.0, 0.0))
+
+
+def _distance(a: float | None, b: float | None) -> float:
+    if a is None or b is None:
+        return 0.0 if a is b else float("inf")
+    return abs(a - b)
+
+
 class Recomputed(Model):
-    """A cell's means, as the entry reports them and as the verifier found them, metric by metric."""
+    """A cell that was asked again."""
 
     setting: Label
     cell: Label
-    reported: Similarities
-    """of fooled − randomised, then of honest − randomised"""
-    recomputed: Similarities
-    tolerance: Similarities
-    agrees: bool
+    fooled: Compared
+    honest: Compared
+    randomised: Compared
+
+    @property
+    def worst(self) -> tuple[float, float]:
+        """The worst of the three kinds of twins: a multiple of the tolerance, and the difference itself."""
+        return max(self.fooled.worst, self.honest.worst, self.randomised.worst)
+
+    @property
+    def agrees(self) -> bool:
+        return self.worst[0] <= 1
 
 
 class Challenge(Model):

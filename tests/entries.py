@@ -7,10 +7,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import synthetic_rows as synthetic
 
-from unfooled.leaderboard import submission
-from unfooled.leaderboard.entry import Entry, as_json
+from unfooled import merkle
+from unfooled.leaderboard import parts, submission
+from unfooled.leaderboard.entry import Block, Entry, Interval, as_json
 from unfooled.leaderboard.reference import Reference
 from unfooled.records import Run
 
@@ -70,3 +72,43 @@ def entry(made: Run, label: str, known: Reference, name: str | None = None) -> E
 def plain(one: Entry) -> dict:
     """The entry as a file's values, to be spoilt."""
     return json.loads(as_json(one))
+
+
+def many(count: int, world: synthetic.World = WORLD, seed: int = 0) -> list[Entry]:
+    """Entries that differ in their parts, with the aggregates that follow from them: a full board, quickly."""
+    base = entry(run(replace(world, images=4)), "gradient", reference(world))
+    rng = np.random.default_rng(seed)
+    bare = [_jittered(base, n, rng) for n in range(count)]
+    found = parts.aggregates(bare)
+    return [one.model_copy(update=_aggregated(one, found, i)) for i, one in enumerate(bare)]
+
+
+def _jittered(base: Entry, number: int, rng: np.random.Generator) -> Entry:
+    """Fooled twins nearer to the floor or to the ceiling, each part with noise of its own."""
+    level = rng.uniform(0, 1)
+
+    def cell(block: Block) -> list[float]:
+        honest, floor = np.array(block.honest), np.array(block.randomised)
+        return np.round(floor + level * (honest - floor) + rng.normal(0, 0.01, len(floor)), 6).tolist()
+
+    blocks = [b.model_copy(update={"cells": {name: cell(b) for name in b.cells}}) for b in base.parts]
+    roots = {name: digits(name, number, length=64) for name in base.settings}
+    settings = {name: facts.model_copy(update={"root": roots[name]}) for name, facts in base.settings.items()}
+    root = merkle.root(bytes.fromhex(roots[name]) for name in sorted(roots))
+    family = ("gradients", "activations", "propagation", "perturbation", "other")[number % 5]
+    method = base.method.model_copy(update={"family": family, "reference": f"mine:Method{number}"})
+    name = f"Method {number:03} of a name"
+    return base.model_copy(update={"name": name, "parts": blocks, "settings": settings, "root": root, "method": method})
+
+
+def _aggregated(one: Entry, found: parts.Aggregates, i: int) -> dict:
+    def number(value: float) -> float | None:
+        return round(float(value), 6) if np.isfinite(value) else None
+
+    ends = {
+        name: Interval(value=number(s.value[i]), low=number(s.interval()[0][i]), high=number(s.interval()[1][i]))
+        for name in ("transfer", "attacked", "adaptive")
+        for s in [getattr(found, name)]
+    }
+    words = {"worst": number(found.worst[i]), "worst_cell": found.worst_cell[i]}
+    return {"scores": one.scores.model_copy(update={**ends, **words})}

@@ -87,7 +87,8 @@ def test_a_gigabyte_of_nesting_is_never_read(tmp_path):
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
 def test_numbers_that_are_none(good, tmp_path, word):
     content = as_json(good).decode().replace('"runs_made": 3', f'"runs_made": {word}')
-    assert word in complaints(tmp_path, content.encode())
+    said = complaints(tmp_path, content.encode())
+    assert word in said or "is not JSON (Out of range float values" in said
 
 
 def test_a_number_of_ten_thousand_digits(good, tmp_path):
