@@ -10,7 +10,7 @@ import torch
 from pandas.api.types import union_categoricals
 from torch import Tensor, nn
 
-from unfooled import maps, merkle, plugins, seeding, sentinel
+from unfooled import localisation, maps, merkle, plugins, seeding, sentinel
 from unfooled.building import Images
 from unfooled.metrics import prepared
 from unfooled.suite import Setting
@@ -63,6 +63,8 @@ class Answer:
     """Merkle root over the rounded maps"""
     shown: dict[str, Maps]
     """``twin/cell`` → the maps of the first few test images, for the gallery"""
+    localisation: dict[str, dict[str, float]]
+    """``twin/cell`` → mass inside the object's mask and pointing game; empty without masks"""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ class Interview:
         suite = self.setting.suite
         pair_cells = {c.name for c in suite.cells if c.manipulation.use == "active"}
         asked = questions(twins, images.split, pair_cells)
-        chunks, hashes, shown = [], [], {}
+        names = [f"{q.twin}/{q.cell}" for q in asked]
+        chunks, hashes, shown, placed = [], [], {}, []
         for number, start in enumerate(range(0, len(images), suite.chunk)):
             rows = slice(start, start + suite.chunk)
             answers = self._ask(asked, images.images[rows], images.targets[rows], images.split, number)
@@ -89,9 +92,12 @@ class Interview:
             first = {i: maps_of[suite.polarities[0]] for i, maps_of in sorted(answers.items())}
             hashes += [leaf for one in first.values() for leaf in merkle.leaves(one)]
             if number == 0 and images.split == "test":
-                shown = {f"{asked[i].twin}/{asked[i].cell}": m[:SHOWN] for i, m in first.items() if asked[i].draw == 0}
+                shown = {names[i]: m[:SHOWN] for i, m in first.items() if asked[i].draw == 0}
+            if images.masks is not None:
+                placed.append(localisation.figures(names, list(first.values()), images.masks[rows].numpy()))
         values, silent = (np.concatenate(parts, -1) for parts in zip(*chunks, strict=True))
-        return Answer(self._frame(asked, images.split, values, silent), merkle.root(hashes), shown)
+        frame = self._frame(asked, images.split, values, silent)
+        return Answer(frame, merkle.root(hashes), shown, localisation.summary(placed))
 
     def _ask(
         self, asked: list[Question], images: Tensor, targets: Tensor, split: str, number: int
@@ -199,7 +205,7 @@ def interview(
     asker = Interview(named.label, interpreter, metrics, setting, classes, device)
     answers = [asker.rows(twins, images) for images in splits]
     root = merkle.root(bytes.fromhex(a.root) for a in answers)
-    return Answer(joined([a.rows for a in answers]), root, answers[0].shown)
+    return Answer(joined([a.rows for a in answers]), root, answers[0].shown, answers[0].localisation)
 
 
 def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:

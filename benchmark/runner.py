@@ -7,26 +7,25 @@ interpreter computes that interpreter alone.
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import importlib.resources
-import json
 import os
-import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import joblib
 import numpy as np
-import pyarrow.parquet as pq
 import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from unfooled import asking, building, cost, plugins, records, sources
+from unfooled import asking, building, cost, gathering, plugins, records
 from unfooled import suite as suites
+from unfooled.gathering import Outcome
 from unfooled.records import Run
-from unfooled.store import Store, digest, plain, publish
+from unfooled.store import Store
 from unfooled.suite import Setting, Suite
 from unfooled.types import Part, UnfooledError
 
@@ -48,22 +47,22 @@ class Options:
     """make every network from nothing, frozen ones too"""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One unit of work, finished or failed."""
+class Killed(UnfooledError):
+    """A worker process ended in mid-work."""
 
-    setting: str
-    interpreter: str
-    path: Path | None = None
-    reason: str = ""
+    exit_code = 3
+
+
+def store_root(options: Options) -> Path:
+    """The folder of the user's store."""
+    return options.store or Path(os.environ.get("UNFOOLED_STORE") or Path.home() / ".cache" / "unfooled")
 
 
 def open_store(options: Options, suite: Suite) -> Store:
     """The user's store over the frozen one that ships with the package."""
-    root = options.store or Path(os.environ.get("UNFOOLED_STORE") or Path.home() / ".cache" / "unfooled")
     if options.refit:
-        return Store(root / f"refit-{suite.digest}")
-    return Store(root, (frozen_folder(),))
+        return Store(store_root(options) / f"refit-{suite.digest}")
+    return Store(store_root(options), (frozen_folder(),))
 
 
 def frozen_folder() -> Path:
@@ -76,19 +75,29 @@ def run(
 ) -> Run:
     """Run a suite, with further interpreters beside its own, and save the run in ``options.out``.
 
-    A failing interpreter is recorded in the header's ``failures`` and ends nothing but itself.
+    A failing interpreter is recorded in the header's ``failures`` and ends nothing but itself. Raises NothingFinished
+    where all of them failed, Killed where a worker process did not survive.
     """
     suite = replace(suite, interpreters=tuple(dict.fromkeys([*suite.interpreters, *interpreters])))
     for part in suite.interpreters:
         plugins.build("interpreters", part)  # a name that is wrong should fail before an hour of work
+    _check_device(options.device)
     report = progress or (lambda what, done, total: None)
     store = open_store(options, suite)
     build(suite, store, options, report)
     outcomes = ask(suite, store, options, report)
-    made = _gather(suite, store, options, outcomes)
+    made = gathering.gather(suite, store, options.out, outcomes, _count_run(suite, store_root(options)))
     if options.refit:
         shutil.rmtree(store.root, ignore_errors=True)
     return made
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise UnfooledError(f"device {device!r}: {reason}; cpu works everywhere") from error
 
 
 def build(suite: Suite, store: Store, options: Options, report: Progress) -> None:
@@ -100,15 +109,15 @@ def build(suite: Suite, store: Store, options: Options, report: Progress) -> Non
 
 
 def _build(setting: Setting, store: Store, device: str) -> str:
-    torch.set_num_threads(1)
-    building.Builder(setting, store, device, lambda text: print(f"  {text}", file=sys.stderr)).all()
+    with _one_thread():
+        building.Builder(setting, store, device, lambda text: print(f"  {text}", file=sys.stderr)).all()
     return setting.name
 
 
 def ask(suite: Suite, store: Store, options: Options, report: Progress) -> list[Outcome]:
-    """Every interpreter in every setting: a setting's twins are loaded once for several interpreters."""
-    batches = [(s, part) for part in suite.interpreters for s in suite.settings()]
-    work = [joblib.delayed(_ask)(s, part, store, options.device) for s, part in batches]
+    """Every interpreter in every setting."""
+    units = [(s, part) for part in suite.interpreters for s in suite.settings()]
+    work = [joblib.delayed(_ask)(s, part, store, options.device) for s, part in units]
     outcomes = []
     for outcome in _in_parallel(work, options.jobs):
         outcomes.append(outcome)
@@ -119,33 +128,40 @@ def ask(suite: Suite, store: Store, options: Options, report: Progress) -> list[
 def _in_parallel(work: list, jobs: int) -> Iterator:
     """Results as they come, in the order of the work. One job stays in this process."""
     if min(jobs, len(work)) <= 1:
-        torch.set_num_threads(1)
         yield from (function(*arguments, **keywords) for function, arguments, keywords in work)
         return
-    with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
-        yield from joblib.Parallel(return_as="generator")(work)
+    try:
+        with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
+            yield from joblib.Parallel(return_as="generator")(work)
+    except TerminatedWorkerError as error:
+        raise Killed(
+            f"run: a worker process was killed, as a system short of memory does; with --jobs {max(jobs // 2, 1)} the "
+            "same command goes on from what is finished"
+        ) from error
 
 
-def unit_key(setting: Setting, part: Part, store: Store) -> str:
-    """Names the rows of an interpreter in a setting: the twins' files, the interpreter's source, what is scored how."""
-    s = setting.suite
-    return digest(
-        "rows", records.FORMAT, building.twins_digest(setting, store), setting.name, part, sources.fingerprint(part),
-        s.metrics, s.polarities, s.chunk, s.draws, s.seed, s.limit, torch.__version__,
-    )  # fmt: skip
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Two processes of one thread beat one of two; the caller's own setting is put back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _ask(setting: Setting, part: Part, store: Store, device: str) -> Outcome:
     """One unit of work. Whatever an interpreter raises is its own failure and recorded as such."""
-    torch.set_num_threads(1)
-    key = unit_key(setting, part, store)
+    key = gathering.unit_key(setting, part, store)
     found = store.find("rows", key)
     if found is None:
         try:
-            found = _interview(setting, part, store, device, key)
+            with _one_thread():
+                found = _interview(setting, part, store, device, key)
         except UnfooledError as error:
             return Outcome(setting.name, part.label, reason=str(error))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return Outcome(setting.name, part.label, reason=_told(part.label, error))
     return Outcome(setting.name, part.label, path=found)
 
@@ -157,9 +173,10 @@ def _interview(setting: Setting, part: Part, store: Store, device: str, key: str
     answer = asking.interview(part, setting, twins, splits, classes, device)
     header = {
         "root": answer.root,
+        "localisation": answer.localisation,
         "cost": cost.measure(part, twins[0].model, splits[0].images[:4], splits[0].targets[:4], device),
     }
-    store.put("gallery", key, ".npz", lambda p: np.savez_compressed(p.open("wb"), **answer.shown))
+    store.put("gallery", key, ".npz", lambda p: np.savez_compressed(p, **answer.shown))
     return store.put("rows", key, ".parquet", lambda p: records.write_rows(p, answer.rows, header))
 
 
@@ -173,133 +190,27 @@ def _told(label: str, error: Exception) -> str:
     return f"{label}: raised {type(error).__name__}: {text}{place}; it must answer with maps for every twin"
 
 
-def _gather(suite: Suite, store: Store, options: Options, outcomes: list[Outcome]) -> Run:
-    """Finished units as one run in a folder of its own."""
-    finished = [o for o in outcomes if o.path]
-    if not finished:
-        reasons = "; ".join(dict.fromkeys(o.reason for o in outcomes))
-        raise UnfooledError(f"{suite.name}: every interpreter failed: {reasons}")
-    tables = [pq.ParquetFile(o.path) for o in finished]
-    rows = asking.joined([t.read().to_pandas() for t in tables])
-    units = [json.loads(t.schema_arrow.metadata[records.KEY]) for t in tables]
-    header = {
-        **describe(suite, store),
-        "interpreters": _interpreters(suite, finished, units),
-        "roots": {f"{o.setting}/{o.interpreter}": u["root"] for o, u in zip(finished, units, strict=True)},
-        "failures": [
-            {"setting": o.setting, "interpreter": o.interpreter, "reason": o.reason} for o in outcomes if o.reason
-        ],
-        "runs_made": _count_run(suite, store),
-    }
-    folder = options.out / f"{suite.name}-{digest(header['suite'], list(header['interpreters']))[:8]}"
-    made = Run(rows, header, folder)
-    records.save(made)
-    _save_gallery(suite, store, made)
-    return made
-
-
-def describe(suite: Suite, store: Store) -> dict:
-    """The header's part that does not depend on the interpreters."""
-    families = {c.against.label: _trait(c.against, "family", "other") for c in suite.cells}
-    return {
-        "suite": {"name": suite.name, "version": suite.version, "digest": suite.digest, "limit": suite.limit},
-        "settings": {
-            s.name: {
-                "dataset": suite.dataset.label,
-                "model": s.architecture.model.label,
-                "seed": s.seed,
-                "twins": building.twins_digest(s, store),
-                "images": {i.split: len(i) for i in building.images(s, store)},
-                "honest": building.certificate(s, store, s.honest_key),
-            }
-            for s in suite.settings()
-        },
-        "cells": {
-            c.name: {
-                "manipulation": c.manipulation.label,
-                "against": c.against.label,
-                "family": families[c.against.label],
-                "certificates": {
-                    s.name: building.certificate(s, store, s.fooled_key(c), s.certificate_key(c))
-                    for s in suite.settings()
-                },
-            }
-            for c in suite.cells
-        },
-        "metrics": [m.label for m in suite.metrics],
-        "limit": suite.limit,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()},
-        "versions": {
-            "python": platform.python_version(),
-            **{n: importlib.metadata.version(n) for n in ("unfooled", "torch", "torchvision", "numpy", "scipy")},
-        },
-    }
-
-
-def _interpreters(suite: Suite, finished: list[Outcome], units: list[dict]) -> dict[str, dict]:
-    costs = {o.interpreter: u["cost"] for o, u in zip(finished, units, strict=True)}
-    return {
-        p.label: {
-            "use": p.use,
-            "arguments": plain(p)["arguments"],
-            "family": _trait(p, "family", "other"),
-            "at": _trait(p, "at", "input"),
-            "signed": _trait(p, "signed", False),
-            "stochastic": _trait(p, "stochastic", False),
-            "canary": _trait(p, "family", "other") == "canary",
-            "source": sources.fingerprint(p),
-            "cost": costs[p.label],
-        }
-        for p in suite.interpreters
-        if p.label in costs
-    }
-
-
-def _trait(part: Part, name: str, default: object) -> object:
-    return plugins.trait(plugins.build("interpreters", part), name, default)
-
-
-def _count_run(suite: Suite, store: Store) -> int:
-    """How many runs of this suite the store has seen, this one included."""
-    folder = store.root / "runs"
+def _count_run(suite: Suite, root: Path) -> int:
+    """How many runs of this suite the user's store has seen, this one included."""
+    folder = root / "runs"
     folder.mkdir(parents=True, exist_ok=True)
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
     (folder / f"{suite.digest}-{stamp}-{os.getpid()}").touch()
     return len(list(folder.glob(f"{suite.digest}-*")))
 
 
-def _save_gallery(suite: Suite, store: Store, made: Run) -> None:
-    """Maps and images of the first few test images of each architecture's first seed, for the report."""
-    content: dict[str, np.ndarray] = {}
-    seen: set[str] = set()
-    for s in suite.settings():
-        if s.architecture.name in seen:
-            continue
-        seen.add(s.architecture.name)
-        chosen = building.images(s, store)[0]
-        content[f"{s.name}//image"] = chosen.images[: asking.SHOWN].numpy()
-        content[f"{s.name}//target"] = chosen.targets[: asking.SHOWN].numpy()
-        for part in suite.interpreters:
-            path = store.find("gallery", unit_key(s, part, store))
-            if path:
-                with np.load(path) as maps:
-                    content |= {f"{s.name}/{part.label}/{name}": maps[name] for name in maps.files}
-    publish(made.folder / "gallery.npz", lambda p: np.savez_compressed(p.open("wb"), **content))
-
-
 def prepared(source: str, data: str | None = None, seed: int | None = None, limit: int | None = None) -> Suite:
     """A suite as a command asks for it."""
     suite = suites.load(source)
-    changes = {"data_dir": data, "limit": limit} | ({} if seed is None else {"seed": seed})
-    return replace(suite, **changes)
+    changes = {"data_dir": data, "seed": seed, "limit": limit}
+    return replace(suite, **{name: value for name, value in changes.items() if value is not None})
 
 
 def narrowed(suite: Suite, interpreters: tuple[Part, ...]) -> Suite:
     """The suite asking these interpreters and its canaries alone."""
     if not interpreters:
         raise UnfooledError("run: --only needs an --interpreter to ask")
-    canaries = tuple(p for p in suite.interpreters if _trait(p, "family", "other") == "canary")
+    canaries = tuple(p for p in suite.interpreters if gathering.trait(p, "family", "other") == "canary")
     return replace(suite, interpreters=(*interpreters, *canaries))
 
 
@@ -309,7 +220,7 @@ def plan(suite: Suite, interpreters: Iterable[Part], options: Options) -> str:
     lines = [f"{suite.name} version {suite.version}, digest {suite.digest}"]
     missing = 0
     for s in suite.settings():
-        keys = [s.original_key, s.honest_key, *(s.fooled_key(c) for c in suite.cells)]
+        keys = [key for kind, key in building.needed(s) if kind == "weights"]
         found = sum(store.find("weights", key) is not None for key in keys)
         missing += len(keys) - found
         lines.append(f"{s.name}: {found} of {len(keys)} networks found, {len(keys) - found} to make")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
@@ -88,7 +89,7 @@ def search(judge: Judge, say: Callable[[str], None]) -> tuple[nn.Module, dict[st
         say(f"{judge.setting.name}: {judge.cell.name}, weight {weight:g}")
         twin = rounded(judge.twin(weight))
         outcome = judge.tune(twin)
-        tries.append({"weight": weight, **outcome})
+        tries.append({"weight": weight, **_finite(outcome)})
         if outcome["refused"] or outcome["corrected"] <= best_rate:
             continue
         best, best_rate, weight_of_best = twin, outcome["corrected"], weight
@@ -103,6 +104,11 @@ def search(judge: Judge, say: Callable[[str], None]) -> tuple[nn.Module, dict[st
         "tries": tries,
         "recipe": asdict(judge.setting.architecture.recipe),
     }
+
+
+def _finite(outcome: dict[str, object]) -> dict[str, object]:
+    """Figures as JSON can hold them: a twin that diverged has a distance of NaN, told as null."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in outcome.items()}
 
 
 def rounded(model: nn.Module) -> nn.Module:

@@ -1,0 +1,155 @@
+"""Finished units of work gathered as one run: rows one below the other, a header that says what they are."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from unfooled import asking, building, plugins, records, sources
+from unfooled.records import Run
+from unfooled.store import Store, digest, plain, publish
+from unfooled.suite import Setting, Suite
+from unfooled.types import Part, UnfooledError
+
+
+class NothingFinished(UnfooledError):
+    """Every interpreter failed."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One unit of work, finished or failed."""
+
+    setting: str
+    interpreter: str
+    path: Path | None = None
+    reason: str = ""
+
+
+def unit_key(setting: Setting, part: Part, store: Store) -> str:
+    """Names the rows of an interpreter in a setting: the twins' files, the interpreter's source, what is scored how."""
+    s = setting.suite
+    return digest(
+        "unit", records.FORMAT, building.twins_digest(setting, store), setting.name, part, sources.fingerprint(part),
+        s.metrics, s.polarities, s.chunk, s.draws, s.seed, s.limit, torch.__version__,
+    )  # fmt: skip
+
+
+def gather(suite: Suite, store: Store, out: Path, outcomes: list[Outcome], runs_made: int) -> Run:
+    """Finished units as one run, saved in a folder of its own below ``out``. Raises NothingFinished."""
+    finished = [o for o in outcomes if o.path]
+    if not finished:
+        reasons = "; ".join(dict.fromkeys(o.reason for o in outcomes))
+        raise NothingFinished(f"{suite.name}: every interpreter failed: {reasons}")
+    tables = [pq.ParquetFile(o.path) for o in finished]
+    rows = asking.joined([t.read().to_pandas() for t in tables])
+    units = [json.loads(t.schema_arrow.metadata[records.KEY]) for t in tables]
+    names = [f"{o.setting}/{o.interpreter}" for o in finished]
+    header = {
+        **describe(suite, store),
+        "interpreters": _interpreters(suite, finished, units),
+        "roots": {name: u["root"] for name, u in zip(names, units, strict=True)},
+        "localisation": {name: u["localisation"] for name, u in zip(names, units, strict=True)},
+        "failures": [
+            {"setting": o.setting, "interpreter": o.interpreter, "reason": o.reason} for o in outcomes if o.reason
+        ],
+        "runs_made": runs_made,
+    }
+    folder = out / f"{suite.name}-{digest(header['suite'], list(header['interpreters']))[:8]}"
+    made = Run(rows, header, folder)
+    records.save(made)
+    _save_gallery(suite, store, made)
+    return made
+
+
+def describe(suite: Suite, store: Store) -> dict:
+    """The header's part that does not depend on the interpreters."""
+    families = {c.against.label: trait(c.against, "family", "other") for c in suite.cells}
+    return {
+        "suite": {"name": suite.name, "version": suite.version, "digest": suite.digest, "limit": suite.limit},
+        "settings": {
+            s.name: {
+                "dataset": suite.dataset.label,
+                "model": s.architecture.model.label,
+                "seed": s.seed,
+                "twins": building.twins_digest(s, store),
+                "images": {i.split: len(i) for i in building.images(s, store)},
+                "honest": building.certificate(s, store, s.honest_key),
+            }
+            for s in suite.settings()
+        },
+        "cells": {
+            c.name: {
+                "manipulation": c.manipulation.label,
+                "against": c.against.label,
+                "family": families[c.against.label],
+                "certificates": {
+                    s.name: building.certificate(s, store, s.fooled_key(c), s.certificate_key(c))
+                    for s in suite.settings()
+                },
+            }
+            for c in suite.cells
+        },
+        "metrics": [m.label for m in suite.metrics],
+        "limit": suite.limit,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()},
+        "versions": {
+            "python": platform.python_version(),
+            **{n: importlib.metadata.version(n) for n in ("unfooled", "torch", "torchvision", "numpy", "scipy")},
+        },
+    }
+
+
+def _interpreters(suite: Suite, finished: list[Outcome], units: list[dict]) -> dict[str, dict]:
+    costs = {o.interpreter: u["cost"] for o, u in zip(finished, units, strict=True)}
+    return {
+        p.label: {
+            "use": p.use,
+            "arguments": plain(p)["arguments"],
+            "family": trait(p, "family", "other"),
+            "at": trait(p, "at", "input"),
+            "signed": trait(p, "signed", False),
+            "stochastic": trait(p, "stochastic", False),
+            "canary": trait(p, "family", "other") == "canary",
+            "source": sources.fingerprint(p),
+            "cost": costs[p.label],
+        }
+        for p in suite.interpreters
+        if p.label in costs
+    }
+
+
+def trait(part: Part, name: str, default: object) -> object:
+    """What the interpreter that a part names declares of itself, or the default."""
+    return plugins.trait(plugins.build("interpreters", part), name, default)
+
+
+def _save_gallery(suite: Suite, store: Store, made: Run) -> None:
+    """Maps and images of the first few test images of each architecture's first seed, for the report."""
+    content: dict[str, np.ndarray] = {}
+    seen: set[str] = set()
+    for s in suite.settings():
+        if s.architecture.name in seen:
+            continue
+        seen.add(s.architecture.name)
+        chosen = building.images(s, store)[0]
+        content[f"{s.name}//image"] = chosen.images[: asking.SHOWN].numpy()
+        content[f"{s.name}//target"] = chosen.targets[: asking.SHOWN].numpy()
+        for part in suite.interpreters:
+            path = store.find("gallery", unit_key(s, part, store))
+            if path:
+                with np.load(path) as maps:
+                    content |= {f"{s.name}/{part.label}/{name}": maps[name] for name in maps.files}
+    publish(made.folder / "gallery.npz", lambda p: np.savez_compressed(p, **content))
