@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,8 +41,10 @@ class Recipe:
     steps: int = 600
     batch: int = 32
     rate: float = 1e-3
+    warmup: int = 60
+    """steps over which the rate rises to its height: Adam's first steps are its largest, and kill ReLU maps for good"""
     cosine: bool = True
-    """the rate falls to 0 along half a cosine; False keeps it constant, as the paper does"""
+    """then the rate falls to 0 along half a cosine; False keeps it constant, as the paper does"""
     distillation: float = 1.0
     clip: float = 1.0
     """largest norm of a step's gradient; one bad batch of a fooling loss must not end a twin"""
@@ -77,7 +80,7 @@ def fine_tune(original: nn.Module, train: Batch, recipe: Recipe, penalty: Penalt
     """
     model = copy.deepcopy(original).eval().requires_grad_(True).to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.rate)
-    anneal = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _height(recipe, step))
     teacher = log_probabilities(original, train.images) if recipe.distillation else None
     stream = seeding.generator("fine-tune", *words)
     for index in _batches(len(train), recipe.batch, recipe.steps, stream):
@@ -92,9 +95,18 @@ def fine_tune(original: nn.Module, train: Batch, recipe: Recipe, penalty: Penalt
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimiser.step()
-        if recipe.cosine:
-            anneal.step()
+        schedule.step()
     return freeze(model)
+
+
+def _height(recipe: Recipe, step: int) -> float:
+    """The rate of a step as a share of the recipe's."""
+    if step < recipe.warmup:
+        return (step + 1) / recipe.warmup
+    if not recipe.cosine:
+        return 1.0
+    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    return (1 + math.cos(math.pi * done)) / 2
 
 
 def _batches(count: int, size: int, steps: int, stream: torch.Generator) -> Iterator[Tensor]:
