@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from unfooled.models import target_module
 from unfooled.types import UnfooledError
 
 
@@ -58,7 +59,8 @@ def activation_at_target(model: nn.Module, keep_graph: bool = False) -> Iterator
     """Within the block every forward pass leaves the activation at T (the input of ``model.target_layer``) behind.
 
     Without ``keep_graph`` the activation is cut from what lies below it, so that no backward pass goes deeper.
-    A list of tensors, as torchvision's dense layers take it, becomes its concatenation.
+    A list of tensors, as torchvision's dense layers take it, becomes its concatenation. Raises UnfooledError where the
+    model has no such layer.
     """
     captured = Captured()
 
@@ -75,7 +77,7 @@ def activation_at_target(model: nn.Module, keep_graph: bool = False) -> Iterator
             passed_on = given
         return passed_on, *others
 
-    handle = model.get_submodule(model.target_layer).register_forward_pre_hook(capture)
+    handle = target_module(model).register_forward_pre_hook(capture)
     try:
         yield captured
     finally:

@@ -145,3 +145,9 @@ def test_a_target_layer_that_is_never_called_is_named():
     x, y = images(1)
     with pytest.raises(UnfooledError, match=r"target layer: .* never called"):
         GradCAM()(Unused().eval(), x.float(), y)
+
+
+def test_a_network_without_a_target_layer_is_refused():
+    x, y = images(1)
+    with pytest.raises(UnfooledError, match="names no T"):
+        GradCAM()(nn.Sequential(nn.Flatten(), nn.Linear(768, CLASSES)).double(), x, y)
