@@ -10,7 +10,9 @@ from pathlib import Path
 import click
 
 from unfooled import plugins
-from unfooled.types import Part, UnfooledError
+from unfooled.cli_ci import ci, compare
+from unfooled.cli_leaderboard import leaderboard, submit
+from unfooled.types import Part, UnfooledError, UnknownPart
 
 OUT = click.Path(path_type=Path, file_okay=False)
 
@@ -26,6 +28,13 @@ class Unfooled(click.Group):
                 raise
             click.echo(f"unfooled: {error}", err=True)
             ctx.exit(error.exit_code)
+        except OSError as error:
+            if ctx.params.get("debug") or error.filename is None:
+                raise
+            click.echo(
+                f"unfooled: {error.filename}: {error.strerror}; another place, or more room, is needed", err=True
+            )
+            ctx.exit(2)
 
 
 @click.group(cls=Unfooled, context_settings={"auto_envvar_prefix": "UNFOOLED", "max_content_width": 100})
@@ -51,7 +60,10 @@ def as_part(text: str) -> Part:
 
     use, _, query = text.partition("?")
     pairs = (item.partition("=") for item in query.split("&") if item)
-    return part({"use": use, **{key: yaml.safe_load(value) for key, _, value in pairs}})
+    try:
+        return part({"use": use, **{key: yaml.safe_load(value) for key, _, value in pairs}})
+    except yaml.YAMLError as error:
+        raise UnknownPart(f"{text}: an argument is not YAML; name?samples=32&sigma=0.2 is right") from error
 
 
 @main.command()
@@ -188,6 +200,10 @@ def doctor(ctx: click.Context, interpreter: str) -> None:
     findings = examination.examine(plugins.build("interpreters", named), named.label)
     click.echo(examination.as_text(findings, named.label))
     ctx.exit(1 if examination.failed(findings) else 0)
+
+
+for _command in (submit, leaderboard, ci, compare):
+    main.add_command(_command)
 
 
 if __name__ == "__main__":
