@@ -53,13 +53,12 @@ class Builder:
         self._choose_images(data, [original, honest, *fooled])
 
     def original(self, data: Splits) -> nn.Module:
-        return self._weights(self.setting.original_key, "original", lambda: self._fit(data))
+        return self._weights(self.setting.original_key, "original", data, lambda: self._fit(data))
 
     def honest(self, data: Splits, original: nn.Module) -> nn.Module:
-        recipe = self.setting.architecture.recipe
-        made = self._weights(
-            self.setting.honest_key, "honest twin", lambda: twins.honest(original, data, recipe, self.setting.seed)
-        )
+        recipe, seed = self.setting.architecture.recipe, self.setting.seed
+        key = self.setting.honest_key
+        made = self._weights(key, "honest twin", data, lambda: twins.honest(original, data, recipe, seed))
         if not self.store.find("certificates", self.setting.honest_key):
             self._certify_honest(data, original, made)
         return made
@@ -79,26 +78,20 @@ class Builder:
         recipe = self.setting.architecture.fit
         return training.freeze(model) if recipe is None else training.fit(model, data.train, recipe, *words)
 
-    def _weights(self, key: str, what: str, make: Callable[[], nn.Module]) -> nn.Module:
+    def _weights(self, key: str, what: str, data: Splits, make: Callable[[], nn.Module]) -> nn.Module:
         """The network under the key, always as reloaded from its file, so that nobody sees unrounded weights."""
         path = self.store.find("weights", key)
         if path is None:
             self.say(f"{self.setting.name}: {what}")
             made = make()
             path = self.store.put("weights", key, ".safetensors", lambda p: models.save_weights(made, p, half=True))
-        return self._load(path)
+        return self.load(path, len(data.classes))
 
-    def _load(self, path: Path) -> nn.Module:
-        model = fresh(self.setting, self._class_count(path), self.device)
+    def load(self, path: Path, classes: int) -> nn.Module:
+        """The setting's network with the weights of a file."""
+        model = fresh(self.setting, classes, self.device)
         models.load_weights(model, path)
         return training.freeze(model)
-
-    @staticmethod
-    def _class_count(path: Path) -> int:
-        """The head is the last weight matrix of the file."""
-        with safetensors.safe_open(path, "pt") as file:
-            heads = [k for k in file.keys() if k.endswith("weight") and len(file.get_slice(k).get_shape()) == 2]
-            return file.get_slice(heads[-1]).get_shape()[0]
 
     def fooled(self, cell: CellSpec, data: Splits, original: nn.Module, honest: nn.Module) -> nn.Module:
         """The first twin of the cell's declared search that passes the gates and is fooled; else the nearest to it."""
@@ -108,7 +101,7 @@ class Builder:
             chosen, outcome = searching.search(judge, self.say)
             path = self.store.put("weights", key, ".safetensors", lambda p: models.save_weights(chosen, p, half=True))
             self.store.put("certificates", key, ".json", lambda p: write_json(p, outcome))
-        twin, key = self._load(path), self.setting.certificate_key(cell)
+        twin, key = self.load(path, len(data.classes)), self.setting.certificate_key(cell)
         if not self.store.find("certificates", key):
             found = judge.test(twin)
             self.store.put("certificates", key, ".json", lambda p: write_json(p, found))
@@ -151,7 +144,8 @@ def splits(setting: Setting, device: str = "cpu") -> Splits:
     drawn = plugins.build("datasets", located(setting.suite, setting.suite.dataset))()
     if device == "cpu":
         return drawn
-    return replace(drawn, train=drawn.train.to(device), tune=drawn.tune.to(device), test=drawn.test.to(device))
+    train, tune, test = (batch.to(device) for batch in (drawn.train, drawn.tune, drawn.test))
+    return replace(drawn, train=train, tune=tune, test=test, pairs=lambda *words: drawn.pairs(*words).to(device))
 
 
 def fresh(setting: Setting, classes: int, device: str = "cpu") -> nn.Module:
@@ -190,8 +184,10 @@ def load_twins(setting: Setting, store: Store, chosen: Images, device: str = "cp
     """Original, honest and fooled twins from the store, randomised ones from their seeds."""
     builder = Builder(setting, store, device)
 
+    classes = len(certificate(setting, store, setting.honest_key)["classes"])
+
     def stored(key: str) -> nn.Module:
-        return builder._load(store.find("weights", key))
+        return builder.load(store.find("weights", key), classes)
 
     original = stored(setting.original_key)
     found = [Twin("original", original), Twin("honest", stored(setting.honest_key))]

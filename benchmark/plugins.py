@@ -10,7 +10,7 @@ import importlib.metadata
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 from unfooled.types import NotAttackable, Part, UnknownPart
@@ -93,7 +93,17 @@ def build(kind: Kind, part: Part) -> Callable:
     return functools.partial(target, **arguments) if arguments else target
 
 
-def _check_arguments(kind: Kind, name: str, target: Callable, arguments: dict[str, object]) -> None:
+def check(kind: Kind, part: Part) -> None:
+    """Raise UnknownPart where the part, or one among its arguments, is unknown or takes no such argument."""
+    target = find(kind, part.use)
+    if not isinstance(target, functools.partial):
+        _check_arguments(kind, part.use, target, part.arguments)
+    for value in part.arguments.values():
+        if isinstance(value, Part):
+            check(kind, value)
+
+
+def _check_arguments(kind: Kind, name: str, target: Callable, arguments: Mapping[str, object]) -> None:
     taken = inspect.signature(target).parameters
     if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
         return

@@ -84,7 +84,7 @@ def search(judge: Judge, say: Callable[[str], None]) -> tuple[nn.Module, dict[st
     cannot be fooled within the gates resisted, and dropping its cell would erase that.
     """
     gates, tries = judge.setting.suite.gates, []
-    best, best_rate, weight_of_best, status = judge.honest, -1.0, None, "resisted"
+    best, best_rate, weight_of_best, status = judge.honest, -math.inf, None, "resisted"
     for weight in judge.cell.weights or (judge.manipulation.weight,):
         say(f"{judge.setting.name}: {judge.cell.name}, weight {weight:g}")
         twin = rounded(judge.twin(weight))

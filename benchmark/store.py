@@ -10,9 +10,9 @@ import hashlib
 import json
 import os
 import re
-import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class Store:
     def find(self, kind: str, key: str) -> Path | None:
         """The file under this key, whole, or None.
 
-        A damaged file of our own is set aside and made again; a damaged frozen file raises Damaged.
+        A damaged file of our own is removed, to be made again; a damaged frozen file raises Damaged.
         """
         for path in self._candidates(self.root, kind, key):
             if _whole(path):
@@ -80,20 +80,10 @@ class Store:
         """Let ``write`` fill a temporary file, then publish it under the key in one step."""
         _check_name(kind)
         _check_name(key)
-        folder = self.root / kind
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".part-", suffix=suffix)
-        os.close(handle)
-        part = Path(name)
-        try:
+        with _part(self.root / kind, suffix) as part:
             write(part)
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
-            final = folder / f"{key}.{file_hash(part)}{suffix}"
-            os.replace(part, final)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+            final = self.root / kind / f"{key}.{file_hash(part)}{suffix}"
+            _move(part, final)
         return final
 
     def _candidates(self, folder: Path, kind: str, key: str) -> list[Path]:
@@ -126,12 +116,24 @@ def read_json(path: Path) -> dict:
 
 def publish(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file of a given name atomically: beside it first, then one rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix=path.suffix)
-    os.close(handle)
+    with _part(path.parent, path.suffix) as part:
+        write(part)
+        _move(part, path)
+
+
+@contextmanager
+def _part(folder: Path, suffix: str) -> Iterator[Path]:
+    """A new name in the folder for what is still being written; gone afterwards, whatever happened."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f".part-{uuid.uuid4().hex}{suffix}"
     try:
-        write(Path(name))
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _move(part: Path, final: Path) -> None:
+    """Onto the disk first, so that not even a power failure leaves the name with half of the content."""
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(part, final)

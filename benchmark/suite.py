@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.resources
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated, get_args, get_type_hints
 
 import yaml
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
@@ -14,7 +16,7 @@ from unfooled import plugins
 from unfooled.certificates import Gates
 from unfooled.store import digest
 from unfooled.training import Fit, Recipe
-from unfooled.types import Part, UnfooledError
+from unfooled.types import Part, Polarity, UnfooledError
 
 VERSION = 1
 """of everything that decides what a fitted or fooled network is; raised when the same words would give other weights"""
@@ -152,7 +154,7 @@ def load(source: str | Path) -> Suite:
     """A suite from a file, or a shipped suite by its bare name. Raises SuiteError."""
     path = _locate(source)
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path.name}: is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
@@ -207,31 +209,66 @@ def _fields_at(parents: list) -> list[str]:
 
 
 def _check(suite: Suite, where: str) -> None:
-    """What types cannot say: every name is known, no two cells or settings are alike."""
-    for kind, parts in _parts(suite).items():
+    """What types cannot say: every part can be built, names are no paths, counts can be counted to."""
+    try:
+        _check_parts(suite)
+    except UnfooledError as error:
+        raise SuiteError(f"{where}: {error}") from error
+    for complaint in (*_names(suite), *_counts(suite)):
+        raise SuiteError(f"{where}: {complaint}")
+    try:
+        digest(suite)
+    except (TypeError, ValueError) as error:
+        raise SuiteError(f"{where}: {error}; numbers must be finite, all else plain words and lists") from error
+
+
+def _check_parts(suite: Suite) -> None:
+    """An argument that a part does not take should end a run before it begins, not after an hour of fitting."""
+    plugins.check("datasets", suite.dataset)
+    for a in suite.architectures:
+        plugins.check("models", Part(a.model.use, {**a.model.arguments, "num_classes": 2}))
+    for c in suite.cells:
+        plugins.build("manipulations", c.manipulation)
+        plugins.attackable(plugins.build("interpreters", c.against), c.against.label)
+    for kind, parts in (("interpreters", suite.interpreters), ("metrics", suite.metrics)):
         for p in parts:
-            try:
-                plugins.find(kind, p.use)
-            except UnfooledError as error:
-                raise SuiteError(f"{where}: {error}") from error
-    for what, found in (("cells", [c.name for c in suite.cells]), ("settings", [s.name for s in suite.settings()])):
-        twice = {n for n in found if found.count(n) > 1}
-        if twice:
-            raise SuiteError(f"{where}: {what}: {sorted(twice)[0]!r} stands there twice; once is right")
-    if min(suite.images, suite.chunk, suite.draws) < 1:
-        raise SuiteError(f"{where}: images, chunk and draws must be at least 1")
+            plugins.build(kind, p)
+
+
+def _names(suite: Suite) -> Iterator[str]:
+    for name in (suite.name, *(a.name for a in suite.architectures)):
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}", name):
+            yield f"name: {name!r} names folders; letters, digits, _, - and . are right"
+    settings, cells = [s.name for s in suite.settings()], [c.name for c in suite.cells]
+    metrics = [m.label for m in suite.metrics]
+    for what, found in (("cells", cells), ("settings", settings), ("metrics", metrics)):
+        if not found:
+            yield f"{what}: there are none; one at least is right"
+        for twice in sorted({n for n in found if found.count(n) > 1}):
+            yield f"{what}: {twice!r} stands there twice; once is right"
     if len({c.manipulation for c in suite.cells if c.manipulation.use == "active"}) > 1:
-        raise SuiteError(f"{where}: cells: active fooling swaps one pair of classes in a suite; give all the same two")
+        yield "cells: active fooling swaps one pair of classes in a suite; give all the same two"
 
 
-def _parts(suite: Suite) -> dict[str, list[Part]]:
-    return {
-        "datasets": [suite.dataset],
-        "models": [a.model for a in suite.architectures],
-        "manipulations": [c.manipulation for c in suite.cells],
-        "interpreters": [*suite.interpreters, *(c.against for c in suite.cells)],
-        "metrics": list(suite.metrics),
-    }
+def _counts(suite: Suite) -> Iterator[str]:
+    places = [("", suite, ("images", "chunk", "draws", "pairs", "judged"))]
+    for i, a in enumerate(suite.architectures):
+        places += [(f"architectures[{i}].{n}.", r, ("steps", "batch", "rate")) for n, r in _recipes(a)]
+    for prefix, holder, words in places:
+        for word in words:
+            if getattr(holder, word) <= 0:
+                yield f"{prefix}{word}: is {getattr(holder, word)}; more than 0 is right"
+    if suite.limit is not None and suite.limit < 1:
+        yield f"limit: is {suite.limit}; at least 1 is right"
+    if unknown := set(suite.polarities) - set(get_args(Polarity)):
+        yield f"polarities: no {sorted(unknown)[0]!r}; absolute and signed are right"
+    if not suite.polarities:
+        yield "polarities: there are none; absolute, signed or both are right"
+
+
+def _recipes(architecture: Architecture) -> list[tuple[str, Fit | Recipe]]:
+    fit = [("fit", architecture.fit)] if architecture.fit else []
+    return [*fit, ("recipe", architecture.recipe)]
 
 
 def located(suite: Suite, named: Part) -> Part:

@@ -29,13 +29,18 @@ def randomised_top(model: nn.Module, images: Tensor, *words: object) -> nn.Modul
 
 
 def _redrawn(model: nn.Module, start: int, images: Tensor, *words: object) -> nn.Module:
-    """A copy with every module from the start-th on (in the order of registration, which is the forward's) fresh."""
-    twin = copy.deepcopy(model)
+    """A copy with every module from the start-th on (in the order of registration, which is the forward's) fresh.
+
+    Drawn on the CPU, so that the twin is the same one on every device.
+    """
+    device = next(model.parameters()).device
+    twin = copy.deepcopy(model).cpu()
     fresh = list(twin.modules())[start:]
     with seeding.forked("randomised", *words):
         for module in fresh:
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
+    twin.to(device)
     _estimate_statistics(twin, [m for m in fresh if isinstance(m, nn.modules.batchnorm._BatchNorm)], images)
     return training.freeze(twin)
 
