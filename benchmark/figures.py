@@ -117,8 +117,8 @@ def _specifications(found: Findings) -> Drawing:
         "metrics where the suite has them. A dot below says what a column chose. A row of one colour is a rank that "
         "does not hang on how one scores. Blank: not ranked under that choice."
     )
-    if not found.ranks.notna().any(axis=None):
-        return Drawing("specifications", caption, absent="no interpreter is ranked under any way to score")
+    if found.ranks.empty:
+        return Drawing("specifications", caption, absent="no way to score ranks two interpreters")
     return Drawing("specifications", caption, specification_curve(found.ranks))
 
 

@@ -56,25 +56,29 @@ class Findings:
         return [ranking.scores(self.run.rows, self.run.header, polarity=p, at=at) for p, at in kinds]
 
     @cached_property
+    def _cells(self) -> pd.DataFrame:
+        return ranking.by(self.run.rows, self.run.header, "cell")
+
+    @cached_property
     def by_cell(self) -> pd.DataFrame:
         """Stability, interpreters × cells, in the order of the headline; interpreters without any are left out."""
-        frame = ranking.by(self.run.rows, self.run.header, "cell")
-        either = frame.assign(value=frame["transfer"].fillna(frame["attacked"]))
-        wide = either.pivot(index="interpreter", columns="cell", values="value")
+        frame = self._cells.assign(value=self._cells["transfer"].fillna(self._cells["attacked"]))
+        wide = frame.pivot(index="interpreter", columns="cell", values="value")
         order = [i for i in self.table["interpreter"] if i in wide.index]
-        return wide.loc[order].dropna(how="all")
+        cells = [c for c in self.run.header["cells"] if c in wide.columns]
+        return wide.loc[order, cells].dropna(how="all").dropna(axis=1, how="all")
 
     @cached_property
     def kin(self) -> set[tuple[str, str]]:
         """(interpreter, cell) where the cell attacks the interpreter's own family."""
-        frame = ranking.by(self.run.rows, self.run.header, "cell")
-        own = frame[frame["attacked"].notna()]
+        own = self._cells[self._cells["attacked"].notna()]
         return set(zip(own["interpreter"], own["cell"], strict=True))
 
     @cached_property
     def ranks(self) -> pd.DataFrame:
-        """Every interpreter's rank under every way to score."""
-        return multiverse.multiverse(self.run.rows, self.run.header)
+        """Every interpreter's rank under every way to score that ranks two or more."""
+        ranks = multiverse.multiverse(self.run.rows, self.run.header)
+        return ranks[ranks.notna().sum(axis=1) > 1]
 
     @cached_property
     def friedman(self) -> tuple[list[str], Friedman]:
@@ -111,7 +115,11 @@ class Findings:
     @cached_property
     def sentences(self) -> list[str]:
         """What was found, most important first."""
-        return [s for s in (*_winners(self.table), _blind(self.table), _cells(self.certificates)) if s]
+        return [
+            s
+            for s in (*_winners(self.table), _attacked(self.table), _blind(self.table), _cells(self.certificates))
+            if s
+        ]
 
     @cached_property
     def warnings(self) -> list[str]:
@@ -173,9 +181,17 @@ def _winners(table: pd.DataFrame) -> list[str]:
     return [f"{said}{apart}.", f"{last['interpreter']} is the least stable: {_stability(last)}."]
 
 
-def _stability(row: pd.Series) -> str:
-    value = f"{row['transfer']:.2f}"
-    ends = row["transfer_low"], row["transfer_high"]
+def _attacked(table: pd.DataFrame) -> str:
+    hit = table[table["rank"].notna() & table["attacked"].notna() & ~table["canary"]]
+    if hit.empty:
+        return ""
+    worst = hit.loc[hit["attacked"].idxmin()]
+    return f"Attacked head-on, {worst['interpreter']} falls lowest: {_stability(worst, 'attacked')}."
+
+
+def _stability(row: pd.Series, column: str = "transfer") -> str:
+    value = f"{row[column]:.2f}"
+    ends = row[f"{column}_low"], row[f"{column}_high"]
     text = f"{value} (95 % interval {ends[0]:.2f} to {ends[1]:.2f})" if np.isfinite(ends).all() else value
     return text.replace("-", "−")
 
@@ -187,7 +203,7 @@ def _blind(table: pd.DataFrame) -> str:
     if len(real):
         parts.append(f"Not ranked: {_listed(f'{r.interpreter} ({_kind(r.reason)})' for r in real.itertuples())}.")
     if len(canaries) and canaries["rank"].isna().all():
-        parts.append(f"The {_count(len(canaries), 'canary', 'canaries')} that do not look at the model were found out.")
+        parts.append(f"{_count(len(canaries), 'canary', 'canaries')}, which never look at the model: all found out.")
     return " ".join(parts)
 
 

@@ -83,7 +83,7 @@ def _write_figure(drawing: Drawing, folder: Path) -> tuple[str, list[Path]]:
         return "", [path]
     text, vector = style.svg(drawing.figure), path.with_suffix(".svg")
     publish(vector, lambda part: part.write_text(text, encoding="utf-8"))
-    return style.inline(text, drawing.caption), [path, vector]
+    return style.inline(text, drawing.name, drawing.caption), [path, vector]
 
 
 def render(found: Findings, shelves: list[Shelf], shown: Mapping[str, Shown]) -> str:
@@ -105,7 +105,7 @@ def render(found: Findings, shelves: list[Shelf], shown: Mapping[str, Shown]) ->
         ranked=ranked(found.table),
         csv=_data_uri("text/csv", tables.as_csv(found.table)),
         details=table_of(found.table[[c for c in DETAILS if found.table[c].notna().any()]]),
-        others=[ranked(frame) for frame in found.others],
+        others={_kind(frame): ranked(frame) for frame in found.others},
         certificates=certificates(found),
         interpreters=interpreters(header),
         settings=settings(header),
@@ -118,6 +118,10 @@ def render(found: Findings, shelves: list[Shelf], shown: Mapping[str, Shown]) ->
 def ranked(frame: pd.DataFrame) -> Table:
     """A ``ranking.scores`` table."""
     return table_of(frame, tables.caption(frame))
+
+
+def _kind(frame: pd.DataFrame) -> str:
+    return f"{frame.attrs['polarity'].capitalize()} maps at {frame.attrs['at']}"
 
 
 def table_of(frame: pd.DataFrame, caption: str = "") -> Table:

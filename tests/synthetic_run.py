@@ -1,4 +1,4 @@
-"""A whole run with a known truth, on disk: the rows of synthetic_rows, certificates, and maps that were really fooled."""
+"""A whole run with a known truth, on disk: the rows of synthetic_rows, certificates, and maps that were fooled."""
 
 from __future__ import annotations
 

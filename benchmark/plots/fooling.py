@@ -67,7 +67,8 @@ def _number(axes: Axes, row: int, column: int, value: float) -> None:
         axes.text(column + 0.5, row + 0.5, "–", ha="center", va="center", color=QUIET)
         return
     light = value > 0.55
-    text = (f"{value:.2f}" if abs(value) >= 0.995 else f"{value:.2f}".replace("0.", ".")).replace("-", "−")
+    text = f"{round(value, 2) or 0.0:.2f}".replace("-", "−")
+    text = text.replace("0.", ".", 1) if abs(value) < 0.995 else text
     axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8,
               color="#000000" if light else "#ffffff")  # fmt: skip
 

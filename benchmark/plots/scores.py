@@ -78,9 +78,9 @@ def sensitivity(table: pd.DataFrame) -> Figure:
     axes.set_ylim(bottom, 1.06)
     line = np.array([1 - 1.06, right])
     axes.plot(line, 1 - line, color=QUIET, lw=0.9, ls=(0, (4, 3)))
-    axes.annotate(
-        "no better than a random network", (0.3, 0.7), (0, -3), textcoords="offset points", color=QUIET, fontsize=8.5,
-        ha="center", va="top", rotation=-45, rotation_mode="anchor", transform_rotates_text=True,
+    axes.text(
+        0.29, 0.69, "no better than a random network", color=QUIET, fontsize=8.5, ha="center", va="top",
+        rotation=-45, rotation_mode="anchor", transform_rotates_text=True,
     )  # fmt: skip
     _points(axes, shown, x, y)
     axes.set_xlabel("sensitivity: 1 − similarity to the map of a random network")

@@ -122,11 +122,11 @@ def svg(figure: Figure) -> str:
     return out.getvalue()
 
 
-def inline(text: str, title: str) -> str:
-    """An ``svg`` file's text as an element of a page: ink and grid are the page's, and no id is used twice."""
+def inline(text: str, name: str, title: str) -> str:
+    """An ``svg`` file's text as an element of a page: ink and grid are the page's, ids begin with the figure's name."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>|<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.S)
-    text = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", text)  # figure_1, axes_1, …: the same in every figure of a page
+    text = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", text)
     for colour, own in ((INK, "currentColor"), (LINE, "var(--line)"), (QUIET, "var(--quiet)"), (PAPER, "var(--paper)")):
         text = text.replace(colour, own)
     text = text.replace("'DejaVu Sans'", "inherit").replace("\n", " ")

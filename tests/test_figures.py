@@ -1,0 +1,196 @@
+"""Figures: their small algorithms against the definitions by brute force, every drawing against hostile labels."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_rows
+import synthetic_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.optimize import isotonic_regression
+
+from unfooled import figures, gallery
+from unfooled.findings import Findings
+from unfooled.plots import fooling, ranks, scores, style
+from unfooled.plots import gallery as pictures
+
+HOSTILE = '<b>$x_1^</b>&"\n\x1b[31m地図(' + "n" * 60 + ")"
+"""markup, mathematics, control characters, another script and too much of it"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    truths = (*synthetic_rows.REAL[:3], synthetic_rows.Truth(HOSTILE, "other", 0.4), *synthetic_rows.CANARIES)
+    world = synthetic_rows.World(
+        truths, settings=(("a-0", "a"), ("b-0", "b"), ("../c$", "c")), manipulations=("location",), images=12
+    )
+    return synthetic_run.write(tmp_path_factory.mktemp("run"), world)
+
+
+@pytest.fixture(scope="module")
+def drawn(run):
+    found = Findings(run)
+    shelves = gallery.shelves(run, list(found.table["interpreter"]))
+    return {d.name: d for d in figures.drawings(found, shelves)}
+
+
+def test_every_figure_is_drawn_or_says_why_not(drawn):
+    assert [n for n in drawn if not n.startswith("gallery")] == [
+        "stability", "sensitivity", "cells", "transfer", "aopc", "cost", "specifications", "critical-difference"
+    ]  # fmt: skip
+    assert all((d.figure is None) == bool(d.absent) for d in drawn.values())
+    assert not any(d.absent for d in drawn.values())
+
+
+def test_file_names_are_safe(drawn):
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in drawn)
+
+
+@pytest.mark.parametrize("name", ["stability", "sensitivity", "cost", "specifications", "critical-difference"])
+def test_hostile_labels_stay_text_in_every_form(drawn, name):
+    text = style.svg(drawn[name].figure)
+    words = " ".join(ElementTree.fromstring(text).itertext())
+    assert "<b>$x_1^" in words.replace("\n", " ")
+    inlined = style.inline(text, name, 'a <b> "title"')
+    ElementTree.fromstring(inlined)
+    assert "<b>" not in inlined
+    assert style.INK not in inlined
+    picture = Image.open(io.BytesIO(style.png(drawn[name].figure)))
+    assert picture.width == pytest.approx(style.WIDTH * 160, abs=1)
+
+
+def test_drawing_leaves_matplotlib_as_it_was(drawn):
+    before = dict(matplotlib.rcParams)
+    style.png(drawn["cost"].figure)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_matplotlib_is_imported_late_and_pyplot_never():
+    folder = Path(__file__).parents[1] / "benchmark"
+    for path in (folder / "plots").glob("*.py"):
+        assert "pyplot" not in path.read_text()
+    for name in ("report", "figures", "findings", "gallery"):
+        body = ast.parse((folder / f"{name}.py").read_text()).body
+        top = [n.module or "" for n in body if isinstance(n, ast.ImportFrom)]
+        top += [a.name for n in body if isinstance(n, ast.Import) for a in n.names]
+        assert not [m for m in top if m.startswith(("matplotlib", "jinja2", "PIL", "unfooled.plots"))]
+
+
+def test_figures_are_the_same_each_time(drawn):
+    figure = drawn["transfer"].figure
+    assert style.svg(figure) == style.svg(figure)
+    assert style.png(figure) == style.png(figure)
+
+
+positions = st.lists(st.floats(-5, 5), min_size=1, max_size=20)
+
+
+@given(positions, st.floats(0.01, 3))
+def test_labels_are_moved_apart_in_order_and_stay_inside(values, gap):
+    values = np.array(values)
+    moved = style.apart(values, gap, -6, 6)
+    order = np.argsort(values, kind="stable")
+    least = min(gap, 12 / max(len(values) - 1, 1))
+    assert (np.diff(moved[order]) >= least - 1e-9).all()
+    assert moved.min() >= -6 - 1e-9
+    assert moved.max() <= 6 + 1e-9
+
+
+@given(positions, st.floats(0.01, 0.5))
+def test_labels_move_as_little_as_least_squares_allows(values, gap):
+    # Without a border, the nearest ordered positions a gap apart are an isotonic regression of what the gap leaves.
+    values = np.sort(np.array(values))
+    steps = gap * np.arange(len(values))
+    expected = isotonic_regression(values - steps).x + steps
+    assert style.apart(values, gap, -1e3, 1e3) == pytest.approx(expected, abs=1e-9)
+
+
+points = st.lists(st.tuples(st.integers(1, 5), st.integers(0, 5)), min_size=1, max_size=12)
+
+
+@given(points)
+def test_the_front_is_what_nothing_beats(found):
+    x, y = np.array(found, float).T
+    beaten = [
+        any((x[j] <= x[i] and y[j] > y[i]) or (x[j] < x[i] and y[j] >= y[i]) for j in range(len(x)))
+        for i in range(len(x))
+    ]
+    kept = scores.front(x, y)
+    assert {(x[i], y[i]) for i in kept} == {(x[i], y[i]) for i in range(len(x)) if not beaten[i]}
+
+
+@given(st.lists(st.floats(1, 10), min_size=1, max_size=10), st.floats(0, 5))
+def test_bars_join_exactly_the_pairs_within_the_difference(found, difference):
+    mean = np.sort(np.array(found))
+    bars = ranks.cliques(mean, difference)
+    joined = {(i, j) for a, b in bars for i in range(a, b + 1) for j in range(i + 1, b + 1)}
+    near = {(i, j) for i in range(len(mean)) for j in range(i + 1, len(mean)) if mean[j] <= mean[i] + difference}
+    assert joined == near
+    assert not any(a <= c and d <= b for a, b in bars for c, d in bars if (a, b) != (c, d))
+
+
+def test_variants_are_told_apart_by_commas_outside_of_brackets():
+    assert ranks._separate("ssim(sigma=1, window=7), top_k(fraction=0.05)") == [
+        "ssim(sigma=1, window=7)",
+        "top_k(fraction=0.05)",
+    ]
+    assert ranks._separate("") == []
+
+
+@settings(max_examples=25)
+@given(st.text(max_size=60), st.integers(4, 40))
+def test_short_labels_fit_and_hold_nothing_that_breaks_a_line(label, most):
+    cut = style.short(label, most)
+    assert len(cut) <= most
+    assert cut.isprintable()
+
+
+def test_lightness_of_both_colour_maps_rises_evenly():
+    # CIE L* of linear luminance: a print in grey keeps the order of the values.
+    for colours in (pictures.palette() / 255, matplotlib.colormaps[style.SEQUENTIAL](np.linspace(0, 1, 64))[:, :3]):
+        linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+        lightness = 116 * np.cbrt(linear @ [0.2126, 0.7152, 0.0722]) - 16
+        assert (np.diff(lightness[2:]) > 0).all()
+
+
+def test_tiles_hold_the_map_on_its_own_scale():
+    values = np.array([[0.0, 5.0], [2.5, np.nan]], np.float32)
+    assert pictures.levels(values).tolist() == [[0, 63], [32, 0]]
+    import base64
+
+    decoded = base64.b64decode(pictures.map_uri(values).split(",")[1])
+    pixels = np.array(Image.open(io.BytesIO(decoded)).convert("RGB"))
+    assert (pixels == pictures.palette()[pictures.levels(values)]).all()
+
+
+def test_large_pictures_are_made_small():
+    import base64
+
+    decoded = base64.b64decode(pictures.map_uri(np.random.default_rng(0).random((224, 224))).split(",")[1])
+    assert Image.open(io.BytesIO(decoded)).size == (96, 96)
+
+
+def test_the_cell_that_was_aimed_at_is_framed():
+    rates = pd.DataFrame([[0.9, np.nan]], index=["location:a"], columns=["a", "b"])
+    with style.styled():
+        axes = fooling.transfer_matrix(rates, {"location:a": "a"}).axes[0]
+    assert len(axes.patches) == 1
+    assert axes.patches[0].get_x() == pytest.approx(0.06)
+    assert [t.get_text() for t in axes.texts] == [".90", "–"]
+
+
+def test_numbers_keep_their_sign_and_size():
+    rates = pd.DataFrame([[-0.123, 10.02, 1.0, -0.001]], index=["c"], columns=list("abcd"))
+    with style.styled():
+        axes = fooling.transfer_matrix(rates, {}).axes[0]
+    assert [t.get_text() for t in axes.texts] == ["−.12", "10.02", "1.00", ".00"]
