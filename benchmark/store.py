@@ -1,7 +1,7 @@
-"""Disk: finished work under its key, written atomically, its content's hash in its name, found again by the next run.
+"""Disk: finished work under its key, written atomically, the hash of its content in its name, found by the next run.
 
-A file is ``<kind>/<key>.<hash of the content><suffix>``. One rename publishes it, so a reader sees a whole file or none,
-and a file that was damaged later does not match its own name.
+A file is ``<kind>/<key>.<hash of the content><suffix>``. One rename publishes it, so a reader sees a whole file or
+none, and a file that was damaged later does not match its own name.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Store:
         for path in self._candidates(self.root, kind, key):
             if _whole(path):
                 return path
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # gone already, or another user's
                 path.unlink()
         for folder in self.frozen:
             for path in self._candidates(folder, kind, key):
@@ -107,11 +107,13 @@ def _check_name(word: str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Strict JSON: no NaN, keys in order."""
-    path.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+    path.write_text(
+        json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def read_json(path: Path) -> dict:
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def publish(path: Path, write: Callable[[Path], object]) -> None:

@@ -38,6 +38,16 @@ def part(value: object) -> Part:
     raise ValueError("is no part; a part is a name, or {use: name, argument: value, …}")
 
 
+def as_part(text: str) -> Part:
+    """``name``, ``module:Name`` or ``name?samples=32&sigma=0.2`` → Part; values are read as YAML. Raises SuiteError."""
+    use, _, query = text.partition("?")
+    pairs = (item.partition("=") for item in query.split("&") if item)
+    try:
+        return part({"use": use, **{key: yaml.safe_load(value) for key, _, value in pairs}})
+    except yaml.YAMLError as error:
+        raise SuiteError(f"{text}: an argument is not YAML; name?samples=32&sigma=0.2 is right") from error
+
+
 PartField = Annotated[Part, BeforeValidator(part)]
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+
+if TYPE_CHECKING:  # a second to import, and the commands answer before they need it
+    import torch
+    from torch import Tensor, nn
 
 Maps = np.ndarray
 """Attribution maps of n images: float32, shape (n, h, w), on the CPU."""
