@@ -17,7 +17,9 @@ from unfooled.leaderboard.blocks import Block
 from unfooled.leaderboard.paired import Paired, Side, paired
 from unfooled.leaderboard.stability import Study
 from unfooled.leaderboard.verdicts import EVERYWHERE, Change, Comparison, FailOn
+from unfooled.plugins import near_miss
 from unfooled.records import Run
+from unfooled.types import UnknownPart
 
 ALPHA = 0.005
 LEAST_EFFECT = 0.02
@@ -39,23 +41,28 @@ def compare(
 
     A line is worse or better if its p, corrected by Holm for all lines, is below ``alpha`` and the difference is
     ``least`` or more. ``interpreters``: labels; None takes all but the canaries. Only settings whose twins are the same
-    files on both sides are compared; without any, or with other suites, every line is ``x``. Raises RowsError.
+    files on both sides are compared; without any, or with other suites, every line is ``x``. Raises RowsError, and
+    UnknownPart for an interpreter that neither run has asked.
     """
-    labels = [name for name in _labels(base, new) if interpreters is None or name in interpreters]
+    labels = _labels(base, new, interpreters)
     reason = _apart(base.header, new.header)
     if reason:
         return Comparison(tuple(Change("x", name, note=reason) for name in labels), alpha, least, fail_on)
     settings = _same_settings(base.header, new.header)
     changes = [change for name in labels for change in _changes(base, new, name, settings)]
-    return Comparison(tuple(_judged(changes, alpha, least)), alpha, least, fail_on, tuple(_notes(base, new, settings)))
+    return Comparison(tuple(judged(changes, alpha, least)), alpha, least, fail_on, tuple(_notes(base, new, settings)))
 
 
-def _labels(base: Run, new: Run) -> list[str]:
-    """All interpreters of either run, the failed ones too, without the canaries."""
-    known = {**new.header["interpreters"], **base.header["interpreters"]}
-    failed = {f["interpreter"] for run in (base, new) for f in run.header["failures"]}
-    canaries = {name for name, about in known.items() if about.get("family") == "canary"}
-    return sorted({*known, *failed} - canaries)
+def _labels(base: Run, new: Run, wanted: Collection[str] | None) -> list[str]:
+    """The wanted interpreters of either run, the failed ones too; by default all but the canaries."""
+    known = _asked(base) | _asked(new)
+    if wanted is None:
+        about = {**new.header["interpreters"], **base.header["interpreters"]}
+        return sorted(known - {name for name, facts in about.items() if facts.get("family") == "canary"})
+    for name in sorted({*wanted} - known):
+        hint = near_miss(name, known) or f"; there are {', '.join(sorted(known))}"
+        raise UnknownPart(f"compare: neither run asked {name!r}{hint}")
+    return sorted(wanted)
 
 
 def _apart(base: Mapping, new: Mapping) -> str:
@@ -83,16 +90,13 @@ def _notes(base: Run, new: Run, settings: tuple[str, ...]) -> Iterator[str]:
             yield f"{name} {before.get(name, 'unknown')} in BASE, {after.get(name, 'unknown')} in NEW"
 
 
-def _judged(changes: Sequence[Change], alpha: float, least: float) -> Iterator[Change]:
+def judged(changes: Sequence[Change], alpha: float, least: float) -> Iterator[Change]:
     """Marks for the tested lines, after their p-values are corrected together."""
     corrected = intervals.holm(np.array([c.p for c in changes]))
     for change, p in zip(changes, corrected, strict=True):
         sure = p < alpha and abs(change.difference) >= least
-        yield (
-            replace(change, mark="-" if change.difference < 0 else "+", p=float(p))
-            if sure
-            else replace(change, p=float(p))
-        )
+        moved = "-" if change.difference < 0 else "+"
+        yield replace(change, mark=moved if sure else change.mark, p=float(p))
 
 
 def _changes(base: Run, new: Run, name: str, settings: tuple[str, ...]) -> list[Change]:
@@ -100,24 +104,28 @@ def _changes(base: Run, new: Run, name: str, settings: tuple[str, ...]) -> list[
     excuse = _without_numbers(base, new, name, settings)
     if excuse:
         return [excuse]
-    before, after = (_Version.of(run, name, settings) for run in (base, new))
+    return lines(*(Version.of(run, name, settings) for run in (base, new)))
+
+
+def lines(before: Version, after: Version) -> list[Change]:
+    """What changed between two versions of one interpreter: over all its cells, then in each; ``judged`` marks them."""
     counted = before.counted & (after.ranges >= LOST_RANGE)
-    judged = _by_rule(before, after, counted)
-    if judged:
-        return [judged]
+    by_rule = _by_rule(before, after, counted)
+    if by_rule:
+        return [by_rule]
     lost = [m for m, kept in zip(before.study.metrics, before.counted == counted, strict=True) if not kept]
     note = f"without {', '.join(lost)}: no longer tells the model from a random one" if lost else ""
-    lines = [(EVERYWHERE, before.cells), *((c, (c,)) for c in before.cells if len(before.cells) > 1)]
-    return [_line(name, words, before.pair_with(after, cells, counted), note) for words, cells in lines]
+    groups = [(EVERYWHERE, before.cells), *((c, (c,)) for c in before.cells if len(before.cells) > 1)]
+    return [_line(before.name, word, before.pair_with(after, cells, counted), note) for word, cells in groups]
 
 
 def _without_numbers(base: Run, new: Run, name: str, settings: tuple[str, ...]) -> Change | None:
     """The line of an interpreter that one of the sides has no maps of, or has other maps of."""
     before, after = (_failure(run, name, settings) for run in (base, new))
     if before or after:
-        mark = "x" if not after and name not in _asked(base) else "x" if before and after else "!" if after else "*"
-        side = "BASE" if before and not after else "NEW" if after and not before else "both"
-        return Change(mark, name, note=f"{side}: {after or before}")
+        side = "NEW" if not before else "BASE" if not after else "both"
+        fixed = "*" if name in _asked(base) else "x"
+        return Change({"NEW": "!", "BASE": fixed, "both": "x"}[side], name, note=f"{side}: {after or before}")
     places = [run.header["interpreters"][name].get("at", "input") for run in (base, new)]
     if places[0] != places[1]:
         return Change("x", name, note=f"maps at {places[0]} in BASE, at {places[1]} in NEW")
@@ -134,9 +142,9 @@ def _failure(run: Run, name: str, settings: tuple[str, ...]) -> str:
     return reasons[0] if reasons else "" if name in run.header["interpreters"] else "was not asked"
 
 
-def _by_rule(before: _Version, after: _Version, counted: np.ndarray) -> Change | None:
+def _by_rule(before: Version, after: Version, counted: np.ndarray) -> Change | None:
     """The line of an interpreter whose maps stopped saying anything, or anything about the model."""
-    name, least = before.study.interpreters[0], st.LEAST_COVERAGE
+    name, least = before.name, st.LEAST_COVERAGE
     if after.coverage < least <= before.coverage and before.coverage - after.coverage > LOST_COVERAGE:
         shares = f"{before.coverage:.0%} of the images before, on {after.coverage:.0%} now"
         return Change("-", name, note=f"silent: its maps say something on {shares}")
@@ -163,7 +171,7 @@ def _line(name: str, cell: str, pair: Paired | None, note: str) -> Change:
 
 
 @dataclass(frozen=True)
-class _Version:
+class Version:
     """One interpreter in one run."""
 
     study: Study
@@ -175,7 +183,7 @@ class _Version:
     coverage: float
 
     @classmethod
-    def of(cls, run: Run, name: str, settings: tuple[str, ...]) -> _Version:
+    def of(cls, run: Run, name: str, settings: tuple[str, ...]) -> Version:
         about = run.header["interpreters"][name]
         kept = (run.rows["interpreter"] == name).to_numpy() & run.rows["setting"].isin(settings).to_numpy()
         header = {**run.header, "interpreters": {name: about}, "failures": []}
@@ -185,12 +193,16 @@ class _Version:
         return cls(study, counted, ranges, float(st.coverage(study)[0]))
 
     @property
+    def name(self) -> str:
+        return self.study.interpreters[0]
+
+    @property
     def cells(self) -> tuple[str, ...]:
         """Those that count for it: not the ones made adaptively for another."""
         member = np.any(list(st.columns(self.study).values()), axis=0)[:, 0]
         return tuple(c for c, mine in zip(self.study.cells, member, strict=True) if mine)
 
-    def pair_with(self, other: _Version, cells: Collection[str], counted: np.ndarray) -> Paired | None:
+    def pair_with(self, other: Version, cells: Collection[str], counted: np.ndarray) -> Paired | None:
         """The two paired over their images; None if they share none."""
         others = {(b.setting, b.split): b for b in other.study.blocks}
         pairs = [(b, others[b.setting, b.split]) for b in self.study.blocks if (b.setting, b.split) in others]
@@ -200,13 +212,14 @@ class _Version:
 
 def _sides(old: Block, new: Block, cells: Collection[str], counted: np.ndarray) -> tuple[Side, Side] | None:
     """Both versions on the images of one setting and split where both originals say something."""
+    there = (
+        (old.valid & old.present & new.valid & new.present)[0] if old.valid.shape == new.valid.shape else old.valid[:0]
+    )
     shared = [c for c in old.cells if c in cells and c in new.cells]
-    if not shared or old.valid.shape != new.valid.shape:
+    if not shared or not there.any():
         return None
-    there = (old.valid & old.present & new.valid & new.present)[0]
-    if not there.any():
-        return None
-    return tuple(_side(block, [block.cells.index(c) for c in shared], there, counted) for block in (old, new))
+    sides = tuple(_side(block, [block.cells.index(c) for c in shared], there, counted) for block in (old, new))
+    return None if any(np.isnan(s.fooled + s.honest).any() for s in sides) else sides
 
 
 def _side(block: Block, cells: list[int], there: np.ndarray, counted: np.ndarray) -> Side:
