@@ -19,6 +19,26 @@ test: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q -n 2 tests
 
+speed: .venv/installed-test
+	$(BIN)/python -m tests.speed.metrics
+	$(BIN)/python -m tests.speed.bootstrap
+	$(BIN)/python -m tests.speed.interpreters vgg resnet densenet
+	$(BIN)/python -m tests.speed.perturbation
+	$(BIN)/python -m tests.speed.smoke
+	$(BIN)/python -m tests.speed.smoke --refit
+
+fuzz: .venv/installed-test
+	UNFOOLED_FUZZ=10000 $(BIN)/python -m pytest -q tests/test_hostile.py tests/test_checker.py
+
+faults: .venv/installed-test
+	UNFOOLED_FAULTS=50 $(BIN)/python -m pytest -q tests/test_faults.py
+
+adaptive: .venv/installed
+	$(BIN)/unfooled run standard --adaptive
+
+interop: .venv/installed-test
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test,interop]"
+
 lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
