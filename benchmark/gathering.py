@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from unfooled import asking, building, plugins, records, sources
+from unfooled import adaptive, asking, building, plugins, records, sources
+from unfooled.adaptive import Extent
 from unfooled.records import Run
 from unfooled.store import Store, digest, plain, publish
 from unfooled.suite import Setting, Suite
@@ -42,7 +43,7 @@ def unit_key(setting: Setting, part: Part, store: Store) -> str:
     s = setting.suite
     return digest(
         "unit", records.FORMAT, building.twins_digest(setting, store), setting.name, part, sources.fingerprint(part),
-        s.metrics, s.polarities, s.chunk, s.draws, s.seed, s.limit, torch.__version__,
+        s.metrics, [sources.fingerprint(m, "metrics") for m in s.metrics], s.polarities, s.chunk, s.draws, s.seed, s.limit, torch.__version__,
     )  # fmt: skip
 
 
@@ -61,9 +62,7 @@ def gather(suite: Suite, store: Store, out: Path, outcomes: list[Outcome], runs_
         "interpreters": _interpreters(suite, finished, units),
         "roots": {name: u["root"] for name, u in zip(names, units, strict=True)},
         "localisation": {name: u["localisation"] for name, u in zip(names, units, strict=True)},
-        "failures": [
-            {"setting": o.setting, "interpreter": o.interpreter, "reason": o.reason} for o in outcomes if o.reason
-        ],
+        "failures": _failures(outcomes),
         "runs_made": runs_made,
     }
     folder = out / f"{suite.name}-{digest(header['suite'], list(header['interpreters']))[:8]}"
@@ -71,6 +70,26 @@ def gather(suite: Suite, store: Store, out: Path, outcomes: list[Outcome], runs_
     records.save(made)
     _save_gallery(suite, store, made)
     return made
+
+
+def extended(
+    run: Run, suite: Suite, attacked: tuple[Part, ...], extent: Extent, store: Store, outcomes: list[Outcome]
+) -> Run:
+    """The run with the rows of its adaptive track, saved beside it; no row or number that it had is changed."""
+    tables = [run.rows, *(pq.ParquetFile(o.path).read().to_pandas() for o in outcomes if o.path)]
+    header = {
+        **run.header,
+        "cells": {**run.header["cells"], **adaptive.described(suite, attacked, extent, store)},
+        "adaptive": {"extent": extent, "failures": _failures(outcomes)},
+    }
+    made = Run(asking.joined(tables), header, run.folder.with_name(f"{run.folder.name}-{extent}"))
+    records.save(made)
+    publish(made.folder / "gallery.npz", lambda p: p.write_bytes((run.folder / "gallery.npz").read_bytes()))
+    return made
+
+
+def _failures(outcomes: list[Outcome]) -> list[dict[str, str]]:
+    return [{"setting": o.setting, "interpreter": o.interpreter, "reason": o.reason} for o in outcomes if o.reason]
 
 
 def describe(suite: Suite, store: Store) -> dict:
