@@ -43,7 +43,8 @@ def unit_key(setting: Setting, part: Part, store: Store) -> str:
     s = setting.suite
     return digest(
         "unit", records.FORMAT, building.twins_digest(setting, store), setting.name, part, sources.fingerprint(part),
-        s.metrics, [sources.fingerprint(m, "metrics") for m in s.metrics], s.polarities, s.chunk, s.draws, s.seed, s.limit, torch.__version__,
+        s.metrics, [sources.fingerprint(m, "metrics") for m in s.metrics], s.polarities, s.chunk, s.draws, s.seed,
+        s.limit, torch.__version__.partition("+")[0],
     )  # fmt: skip
 
 

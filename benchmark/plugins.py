@@ -71,7 +71,7 @@ def _from_module(kind: Kind, name: str, module_name: str, attribute: str) -> Cal
             raise UnknownPart(f"{kind}: {module_name!r} has no {attribute!r}{near_miss(attribute, offered)}")
         found = getattr(found, step)
     if not callable(found):
-        raise UnknownPart(f"{kind}: {name!r} is a {type(found).__name__}; it must be a class or a function")
+        raise UnknownPart(f"{kind}: {name!r} is of type {type(found).__name__}; it must be a class or a function")
     return found
 
 
