@@ -57,7 +57,8 @@ class Findings:
 
     @cached_property
     def _cells(self) -> pd.DataFrame:
-        return ranking.by(self.run.rows, self.run.header, "cell")
+        frame = ranking.by(self.run.rows, self.run.header, "cell")
+        return frame.reindex(columns=["interpreter", "cell", "transfer", "attacked"])
 
     @cached_property
     def by_cell(self) -> pd.DataFrame:

@@ -70,7 +70,8 @@ def _pivot(frame: pd.DataFrame, value: str) -> pd.DataFrame:
 
 
 def _words(frame: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame({column(c).heading: [_word(v, column(c)) for v in frame[c]] for c in frame.columns})
+    words = {column(c).heading: [_word(v, column(c)) for v in frame[c]] for c in frame.columns}
+    return pd.DataFrame(words, dtype=object)  # a table without rows holds words too
 
 
 def _word(value: object, what: Column) -> str:
@@ -85,7 +86,7 @@ def _word(value: object, what: Column) -> str:
 
 
 def _ranked(frame: pd.DataFrame) -> pd.DataFrame:
-    words = pd.DataFrame({c: [_word(v, column(c)) for v in frame[c]] for c in frame.columns})
+    words = pd.DataFrame({c: [_word(v, column(c)) for v in frame[c]] for c in frame.columns}, dtype=object)
     table = pd.DataFrame(
         {
             column("rank").heading: [_with_ends(r.rank, r.rank_low, r.rank_high, "–") for r in words.itertuples()],

@@ -194,3 +194,17 @@ def test_numbers_keep_their_sign_and_size():
     with style.styled():
         axes = fooling.transfer_matrix(rates, {}).axes[0]
     assert [t.get_text() for t in axes.texts] == ["−.12", "10.02", "1.00", ".00"]
+
+
+def test_deletion_curves_are_named_in_words_and_drawn_as_they_are():
+    curves = {"fooled/original map": [1.0, 2.0], "original/random": [0.5, 0.7], "original/fooled map": [0.1, 0.2]}
+    with style.styled():
+        axes = fooling.aopc({"cell": curves}).axes[0]
+    drawn = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
+    assert drawn == {
+        "original network, in random order": [0.5, 0.7],
+        "original network, by the fooled map": [0.1, 0.2],
+        "fooled network, by the original map": [1.0, 2.0],
+    }
+    looks = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
+    assert len(looks) == 3

@@ -248,3 +248,10 @@ def test_a_canary_among_the_ranked_is_a_warning(tmp_path):
     world = World((Truth("real", "gradients", 0.3), cheat), settings=(("a", "a"),), images=16)
     found = Findings(records.Run(synthetic_rows.rows(world), synthetic_rows.header(world), tmp_path))
     assert any(w.startswith("broken suite: cheat") for w in found.warnings)
+
+
+@pytest.mark.parametrize("truths", [CANARIES, (Truth("low", "gradients", 0.5, at="T"),)], ids=["canaries", "only at T"])
+def test_a_run_that_ranks_nobody_has_a_report(tmp_path, truths):
+    made = synthetic_run.write(tmp_path, World(truths, settings=(("a", "a"),), images=8), gallery=False)
+    words = Page(report.write(made).path.read_text(encoding="utf-8")).words
+    assert "No interpreter could be ranked." in words

@@ -79,11 +79,12 @@ def aopc(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     rows = -(-len(curves) // columns)
     figure = Figure((WIDTH, 0.9 + 2.5 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
-    names = list(dict.fromkeys(name for some in curves.values() for name in some))
+    found = dict.fromkeys(name for some in curves.values() for name in some)
+    names = sorted(found, key=lambda name: _network(name) != "original")
     styles = dict(zip(names, _styles(names), strict=True))
     for axes, (cell, some) in zip(panels.flat, curves.items(), strict=False):
-        for name, values in some.items():
-            axes.plot(range(1, len(values) + 1), values, **styles[name], label=short(name, 40))
+        for name in (n for n in names if n in some):
+            axes.plot(range(1, len(some[name]) + 1), some[name], **styles[name], label=_in_words(name))
         axes.set_title(short(cell, 40))
         axes.grid(True)
     for axes in panels.flat[len(curves) :]:
@@ -118,6 +119,13 @@ def _styles(names: Sequence[str]) -> list[dict[str, object]]:
     return found
 
 
+def _in_words(name: str) -> str:
+    """``original/fooled map`` → original network, by the fooled map."""
+    network, _, order = name.partition("/")
+    by = f"by the {order}" if order.endswith("map") else f"in {order} order"
+    return short(f"{network} network, {by}" if order else name, 50)
+
+
 def _network(name: str) -> str:
-    """The first word of a curve's name: whose logit it follows."""
-    return name.replace("/", " ").replace(":", " ").replace("_", " ").split(" ")[0]
+    """Whose logit a curve follows."""
+    return name.partition("/")[0]
