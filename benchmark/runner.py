@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from unfooled import asking, building, cost, gathering, plugins, records
+from unfooled import adaptive, asking, building, cost, gathering, plugins, records
 from unfooled import suite as suites
+from unfooled.adaptive import Extent
 from unfooled.gathering import Outcome
 from unfooled.records import Run
 from unfooled.store import Store
@@ -71,13 +72,19 @@ def frozen_folder() -> Path:
 
 
 def run(
-    suite: Suite, interpreters: Iterable[Part] = (), options: Options = Options(), progress: Progress | None = None
+    suite: Suite,
+    interpreters: Iterable[Part] = (),
+    options: Options = Options(),
+    progress: Progress | None = None,
+    extent: Extent | None = None,
 ) -> Run:
     """Run a suite, with further interpreters beside its own, and save the run in ``options.out``.
 
     A failing interpreter is recorded in the header's ``failures`` and ends nothing but itself. Raises NothingFinished
-    where all of them failed, Killed where a worker process did not survive.
+    where all of them failed, Killed where a worker process did not survive. With an ``extent``, models are also fooled
+    against the further interpreters, or against the suite's own where there are none: the adaptive track.
     """
+    interpreters = tuple(interpreters)
     suite = replace(suite, interpreters=tuple(dict.fromkeys([*suite.interpreters, *interpreters])))
     for part in suite.interpreters:
         plugins.build("interpreters", part)  # a name that is wrong should fail before an hour of work
@@ -87,6 +94,10 @@ def run(
     build(suite, store, options, report)
     outcomes = ask(suite, store, options, report)
     made = gathering.gather(suite, store, options.out, outcomes, _count_run(suite, store_root(options)))
+    if extent:
+        attacked = interpreters or suite.interpreters
+        attacks = attack(suite, attacked, extent, options, report)
+        made = gathering.extended(made, suite, attacked, extent, store, attacks)
     if options.refit:
         shutil.rmtree(store.root, ignore_errors=True)
     return made
@@ -110,8 +121,12 @@ def build(suite: Suite, store: Store, options: Options, report: Progress) -> Non
 
 def _build(setting: Setting, store: Store, device: str) -> str:
     with _one_thread():
-        building.Builder(setting, store, device, lambda text: print(f"  {text}", file=sys.stderr)).all()
+        building.Builder(setting, store, device, _say).all()
     return setting.name
+
+
+def _say(text: str) -> None:
+    print(f"  {text}", file=sys.stderr)
 
 
 def ask(suite: Suite, store: Store, options: Options, report: Progress) -> list[Outcome]:
@@ -123,6 +138,26 @@ def ask(suite: Suite, store: Store, options: Options, report: Progress) -> list[
         outcomes.append(outcome)
         report(f"{outcome.interpreter} in {outcome.setting}", len(outcomes), len(work))
     return outcomes
+
+
+def attack(
+    suite: Suite, interpreters: Iterable[Part], extent: Extent, options: Options, report: Progress
+) -> list[Outcome]:
+    """Every interpreter asked about models that were fooled against it alone; canaries are let be."""
+    store = open_store(options, suite)
+    parts = [p for p in interpreters if adaptive.cells(suite, p, extent)]
+    units = [(s, part) for part in parts for s in adaptive.settings(suite, extent)]
+    work = [joblib.delayed(_attack)(s, part, extent, store, options.device) for s, part in units]
+    outcomes = []
+    for outcome in _in_parallel(work, options.jobs):
+        outcomes.append(outcome)
+        report(f"models fooled against {outcome.interpreter} in {outcome.setting}", len(outcomes), len(work))
+    return outcomes
+
+
+def _attack(setting: Setting, part: Part, extent: Extent, store: Store, device: str) -> Outcome:
+    key = gathering.unit_key(setting, part, store)
+    return _outcome(setting, part, lambda: adaptive.answers(setting, part, extent, store, key, device, _say))
 
 
 def _in_parallel(work: list, jobs: int) -> Iterator:
@@ -154,16 +189,17 @@ def _one_thread() -> Iterator[None]:
 def _ask(setting: Setting, part: Part, store: Store, device: str) -> Outcome:
     """One unit of work. Whatever an interpreter raises is its own failure and recorded as such."""
     key = gathering.unit_key(setting, part, store)
-    found = store.find("rows", key)
-    if found is None:
-        try:
-            with _one_thread():
-                found = _interview(setting, part, store, device, key)
-        except UnfooledError as error:
-            return Outcome(setting.name, part.label, reason=str(error))
-        except (Exception, SystemExit) as error:
-            return Outcome(setting.name, part.label, reason=_told(part.label, error))
-    return Outcome(setting.name, part.label, path=found)
+    return _outcome(setting, part, lambda: store.find("rows", key) or _interview(setting, part, store, device, key))
+
+
+def _outcome(setting: Setting, part: Part, make: Callable[[], Path]) -> Outcome:
+    try:
+        with _one_thread():
+            return Outcome(setting.name, part.label, path=make())
+    except UnfooledError as error:
+        return Outcome(setting.name, part.label, reason=str(error))
+    except (Exception, SystemExit) as error:
+        return Outcome(setting.name, part.label, reason=_told(part.label, error))
 
 
 def _interview(setting: Setting, part: Part, store: Store, device: str, key: str) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from unfooled.leaderboard import stability as st
+from unfooled.leaderboard.blocks import Block
 from unfooled.leaderboard.stability import Study
 
 COST = ("forward", "backward", "memory")
@@ -52,7 +53,7 @@ def _cost(what: Study, interpreter: str, word: str) -> float:
 def _raw(what: Study) -> dict[str, np.ndarray]:
     """Uncalibrated mean similarities, (i,) each, over settings, cells, images and metrics: for orientation only."""
     means = {
-        "raw_fooled": [st.mean(b.mean(b.fooled), 0) for b in what.blocks if b.cells],
+        "raw_fooled": [st.mean(b.mean(b.fooled[_common(what, b)]), 0) for b in what.blocks if b.cells],
         "raw_honest": [b.mean(b.honest) for b in what.blocks],
         "raw_randomised": [b.mean(b.floor) for b in what.blocks],
     }
@@ -60,6 +61,11 @@ def _raw(what: Study) -> dict[str, np.ndarray]:
         means[kind] = [b.mean(b.controls[kind]) for b in what.blocks if kind in b.controls]
     nothing = np.full(len(what.interpreters), np.nan)
     return {kind: st.mean(st.mean(np.stack(m), 0), 1) if m else nothing for kind, m in means.items()}
+
+
+def _common(what: Study, block: Block) -> list[int]:
+    """Positions of the block's cells that everyone was asked about: all but the adaptive ones."""
+    return [c for c, name in enumerate(block.cells) if not what.cell(name).get("adaptive_for")]
 
 
 def _reason(fact: object, metrics: int, has_cells: bool) -> str:

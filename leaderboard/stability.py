@@ -190,16 +190,18 @@ def _sums_over_cells(what: Study, block: Block, member: np.ndarray) -> tuple[np.
 def ranges(what: Study) -> tuple[np.ndarray, np.ndarray]:
     """(i, m) twice: honest − randomised per cell, and its one-sided 95 % lower bound.
 
-    Over settings by t; for a single setting over resampled images.
+    Over settings by t; for a single setting over resampled images. Adaptive cells are left out: that an interpreter was
+    attacked must not change which of its metrics count.
     """
-    per_setting = mean(what.differences[1], 1)
+    common = np.array([not what.cell(c).get("adaptive_for") for c in what.cells], bool)
+    bottom = np.where(common[:, None, None], what.differences[1], np.nan)
+    per_setting = mean(bottom, 1)
     if len(what.settings) > 1:
         return mean(per_setting, 0), intervals.lower_bound(per_setting)
-    everything = np.ones((len(what.cells), len(what.interpreters)), bool)
-    cells = (~np.isnan(what.differences[1])).sum((0, 1))
-    _, bottom = resampled_totals(what, everything)
+    cells = (~np.isnan(bottom)).sum((0, 1))
+    _, resampled = resampled_totals(what, np.repeat(common[:, None], len(what.interpreters), 1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return mean(per_setting, 0), np.quantile(bottom, 0.05, axis=0) / cells
+        return mean(per_setting, 0), np.quantile(resampled, 0.05, axis=0) / cells
 
 
 def counted_metrics(what: Study) -> np.ndarray:

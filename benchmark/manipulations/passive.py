@@ -44,6 +44,8 @@ class Passive(ABC):
     fooled_when: ClassVar[tuple[float, float]]
     groups: ClassVar[int] = 1
     """how many equal parts, one after the other, the judged images fall into"""
+    compares: ClassVar[bool] = True
+    """the loss looks at the original's maps"""
 
     def __call__(self, model: nn.Module, data: Splits, against: Interpreter, recipe: Recipe, seed: int) -> nn.Module:
         """A fooled copy of the model. ``against`` is called with ``create_graph`` on."""
@@ -78,6 +80,7 @@ class Location(Passive):
     """λ of L = CE + λ · L_F"""
 
     fooled_when: ClassVar[tuple[float, float]] = (0.0, 0.2)
+    compares: ClassVar[bool] = False
 
     def test_loss(self, maps: Tensor, originals: Tensor) -> Tensor:
         """(n,) ⟨(h − frame)²⟩ over the map"""
