@@ -114,11 +114,11 @@ def answers(
     specs = cells(setting.suite, part, extent)
     builder = Builder(setting, store, device, say)
     _make(builder, [c for c in specs if not _finished(setting, c, store)])
-    original = builder._load(store.find("weights", setting.original_key))
-    fooled = [Twin("fooled", builder._load(store.find("weights", key(setting, c))), cell=name_of(c)) for c in specs]
-    chosen = building.images(setting, store)[0]
-    classes = original(chosen.images[:1].to(device)).shape[1]
-    answer = asking.interview(part, setting, [Twin("original", original), *fooled], [chosen], classes, device)
+    classes = len(building.certificate(setting, store, setting.honest_key)["classes"])
+    asked = [Twin("original", builder.load(store.find("weights", setting.original_key), classes))]
+    for cell in specs:
+        asked.append(Twin("fooled", builder.load(store.find("weights", key(setting, cell)), classes), name_of(cell)))
+    answer = asking.interview(part, setting, asked, building.images(setting, store)[:1], classes, device)
     rows = answer.rows[(answer.rows["twin"] == "fooled").to_numpy()].reset_index(drop=True)
     return store.put("rows", name, ".parquet", lambda p: records.write_rows(p, rows, {"root": answer.root}))
 
@@ -144,7 +144,7 @@ def _make(builder: Builder, missing: list[CellSpec]) -> None:
                 twin, outcome = searching.search(attack, builder.say)
                 store.put("weights", name, ".safetensors", lambda p, t=twin: models.save_weights(t, p, half=True))
                 store.put("certificates", name, ".json", lambda p, o=outcome: write_json(p, o))
-            said = attack.said(builder._load(store.find("weights", name)))
+            said = attack.said(builder.load(store.find("weights", name), len(data.classes)))
             store.put("certificates", certificate_key(setting, cell), ".json", lambda p, s=said: write_json(p, s))
 
 
