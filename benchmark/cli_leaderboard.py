@@ -57,6 +57,47 @@ def check(ctx: click.Context, paths: tuple[Path, ...], maps: Path | None, schema
 
 
 @leaderboard.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--cells", type=click.IntRange(1), default=3, show_default=True, help="How many to recompute.")
+@click.option("--seed", "nonce", help="What is added to the entry's digest to draw them.  [default: drawn anew]")
+@click.option("--no-challenge", is_flag=True, help="Leave out the freshly fooled network.")
+@click.option("--suite", help="The suite's file, where the entry is of none that ships.")
+@click.option("--store", type=FOLDER, help="Where the suite's networks lie.  [default: ~/.cache/unfooled]")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, …")
+@click.option("--seconds", type=click.IntRange(1), default=600, show_default=True, help="Processor time for a batch.")
+@click.option("--memory", type=click.FloatRange(0.1), default=4, show_default=True, help="Resident GiB.")
+@click.pass_context
+def verify(
+    ctx: click.Context,
+    file: Path,
+    cells: int,
+    nonce: str | None,
+    no_challenge: bool,
+    suite: str | None,
+    store: Path | None,
+    device: str,
+    seconds: int,
+    memory: float,
+) -> None:
+    """Recompute parts of an entry in a sandbox and write NAME.verified.json beside it.
+
+    Exit code 0 where it is verified, 1 where it differs, 3 where it cannot be recomputed, 4 without its networks.
+    """
+    import secrets
+
+    from unfooled.leaderboard import verify as verifying
+    from unfooled.leaderboard.sandbox import Limits
+
+    limits = Limits(seconds, int(memory * 2**30))
+    options = verifying.Options(cells, nonce or secrets.token_hex(8), not no_challenge, device, limits)
+    found = verifying.verify_file(file, suite, store, options, lambda text: click.echo(text, err=True))
+    for reason in found.reasons:
+        click.echo(f"{file.name}: {reason}")
+    click.echo(verifying.summary(found))
+    ctx.exit({"verified": 0, "differs": 1, "failed": 3}[found.outcome])
+
+
+@leaderboard.command()
 @click.option("--entries", type=FOLDER, default=ENTRIES, show_default=True, help="Where the entries lie.")
 @click.option("--out", type=FOLDER, default=Path("site"), show_default=True, help="Replaced by the new board.")
 @click.pass_context

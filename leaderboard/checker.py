@@ -19,6 +19,13 @@ from unfooled.leaderboard.entry import SUFFIX, VERIFIED, Block, Entry
 from unfooled.leaderboard.reference import Reference, shipped
 from unfooled.leaderboard.verified import Verified
 from unfooled.plugins import near_miss
+from unfooled.types import UnfooledError
+
+
+class Refused(UnfooledError):
+    """An entry that does not pass."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,15 @@ def check(paths: Iterable[Path], references: Mapping[str, Reference] | None = No
     found.passed = [_with_verification(f, found) for f in filed if not faults[f.path]]
     found.complaints += _strays(files)
     return found
+
+
+def named_suite(path: Path) -> str:
+    """The suite that an entry's file names. Raises Refused for a file that is no entry."""
+    found = Checked()
+    filed = _read(path, found)
+    if not filed:
+        raise Refused(str(found.complaints[0]))
+    return filed[0].entry.suite.name
 
 
 def check_entry(entry: Entry, reference: Reference) -> list[Complaint]:

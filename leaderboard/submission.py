@@ -161,7 +161,7 @@ def _content(run: Run, label: str) -> dict:
         "cells": {name: _cell(header["cells"][name]) for name in what.cells},
         "scores": _scores(table),
         "root": merkle.root(bytes.fromhex(root) for root in roots.values()),
-        "parts": [_part(block) for block in what.blocks],
+        "parts": [part_of(block) for block in what.blocks],
     }
 
 
@@ -198,7 +198,8 @@ def _scores(table: pd.Series) -> dict:
     }
 
 
-def _part(block: Block) -> dict:
+def part_of(block: Block) -> dict:
+    """A study's block of one interpreter as an entry holds it."""
     return {
         "setting": block.setting,
         "split": block.split,

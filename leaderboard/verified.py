@@ -103,6 +103,8 @@ class Verified(Model):
     """the same, from the verifier's maps"""
     challenge: Challenge | None
     enforced: Enforced
+    source: Literal["same", "changed", "unknown"]
+    """is the interpreter's source the one that was submitted?"""
     versions: Annotated[dict[str, Version], Field(max_length=32)]
     created: Moment
     seconds: Real

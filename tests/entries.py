@@ -80,7 +80,7 @@ def many(count: int, world: synthetic.World = WORLD, seed: int = 0) -> list[Entr
     rng = np.random.default_rng(seed)
     bare = [_jittered(base, n, rng) for n in range(count)]
     found = parts.aggregates(bare)
-    return [one.model_copy(update=_aggregated(one, found, i)) for i, one in enumerate(bare)]
+    return [one.model_copy(update=aggregated(one, found, i)) for i, one in enumerate(bare)]
 
 
 def _jittered(base: Entry, number: int, rng: np.random.Generator) -> Entry:
@@ -101,7 +101,7 @@ def _jittered(base: Entry, number: int, rng: np.random.Generator) -> Entry:
     return base.model_copy(update={"name": name, "parts": blocks, "settings": settings, "root": root, "method": method})
 
 
-def _aggregated(one: Entry, found: parts.Aggregates, i: int) -> dict:
+def aggregated(one: Entry, found: parts.Aggregates, i: int) -> dict:
     def number(value: float) -> float | None:
         return round(float(value), 6) if np.isfinite(value) else None
 

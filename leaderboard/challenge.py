@@ -1,0 +1,120 @@
+"""Networks and images that nobody had seen: does an entry's stability carry over to them?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from unfooled import intervals, seeding
+from unfooled.building import Builder
+from unfooled.intervals import Spread
+from unfooled.leaderboard import stability as st
+from unfooled.leaderboard.entry import Entry
+from unfooled.leaderboard.verified import Challenge
+from unfooled.store import Store
+from unfooled.suite import Architecture, CellSpec, Setting, Suite
+from unfooled.training import Fit, Recipe
+from unfooled.types import Part
+
+ALLOWED = 0.35
+"""Largest gap that the recipe alone may make: the challenge's networks are fitted for seconds, the suite's longer."""
+
+FIT = Fit(steps=700, batch=32, rate=0.006)
+RECIPE = Recipe(steps=200)
+WEIGHT = 10.0
+AIMS = (Part("grad_cam"), Part("simple_grad", {"at": "T"}))
+FAMILIES = ("activations", "gradients")
+
+
+def setting(entry: Entry, metrics: Sequence[Part], nonce: str) -> Setting:
+    """New scenes and a small VGG from seeds that the nonce decides, fooled against another family than the entry's."""
+    seed = seeding.derive("challenge", nonce) % 2**31
+    aim = AIMS[entry.method.family == FAMILIES[0]]
+    suite = Suite(
+        name="challenge",
+        version=1,
+        dataset=Part("scenes", {"seed": seed, "train": 3000, "tune": 250, "test": 250}),
+        architectures=(Architecture("vgg", Part("vgg"), (seed,), FIT, RECIPE),),
+        cells=(CellSpec(Part("location"), aim, (WEIGHT,)),),
+        interpreters=(),
+        metrics=tuple(metrics),
+        images=64,
+        pairs=0,
+        judged=200,
+        seed=seed,
+    )
+    return suite.settings()[0]
+
+
+def make(what: Setting, folder: Path) -> None:
+    """Fit and fool the networks of the challenge, into a store in this folder."""
+    torch.set_num_threads(1)
+    Builder(what, Store(folder), "cpu", lambda text: None).all()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The interpreter's rows on the challenge, as a study of one setting, and what was made for it."""
+
+    study: st.Study
+    certificate: dict
+    images: int
+
+
+def judged(entry: Entry, what: Setting, outcome: Outcome) -> Challenge:
+    """The challenge beside the cells of the entry that are most like it."""
+    counted = np.array([[m.range_low is not None and m.range_low >= st.LEAST_RANGE for m in entry.metrics]])
+    scored = counted & st.sensitive(counted)[:, None]
+    everything = np.ones((1, 1), bool)
+    found = st.stability(outcome.study, everything, scored)
+    low, high = (float(end[0]) for end in found.interval())
+    value = float(found.value[0])
+    reported = comparable(entry, what.suite.cells[0], scored)
+    certificate = outcome.certificate
+    return Challenge(
+        against=what.suite.cells[0].against.label,
+        images=outcome.images,
+        accuracy=certificate["kept"]["accuracy"],
+        success=certificate["rates"]["corrected"],
+        stability=_number(value),
+        low=_number(low),
+        high=_number(high),
+        reported=_number(float(reported.value[0])),
+        gap=_number(float(reported.value[0]) - value),
+        allowed=_number(ALLOWED + _half(reported) + (high - value if np.isfinite(high) else 0.0)) or ALLOWED,
+    )
+
+
+def comparable(entry: Entry, cell: CellSpec, scored: np.ndarray) -> Spread:
+    """The entry's stability under this manipulation and aim, on this architecture; each where the suite has it."""
+    blocks = [b for b in entry.parts if b.split == "test"]
+    alike = [b for b in blocks if entry.settings[b.setting].model.split("(")[0] == "vgg"] or blocks
+    names = {name for block in alike for name in block.cells if not entry.cells[name].adaptive}
+    for wanted in (lambda c: c.manipulation.startswith("location"), lambda c: c.against == cell.against.label):
+        names = {name for name in names if wanted(entry.cells[name])} or names
+    pairs = [_differences(block, sorted(names & set(block.cells))) for block in alike]
+    top, bottom = (np.stack([pair[k] for pair in pairs])[:, None] for k in (0, 1))
+    return intervals.jackknife(top, bottom, scored)
+
+
+def _differences(block: object, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Fooled and honest less randomised, (m,) each, summed over the cells of one setting."""
+    honest, floor = np.array(block.honest, float), np.array(block.randomised, float)
+    fooled = np.array([block.cells[name] for name in names], float).reshape(len(names), len(honest))
+    return (fooled - floor).sum(0), (honest - floor) * len(names)
+
+
+def _half(spread: Spread) -> float:
+    """Half of the prediction interval for one more setting; 0 where the entry has a single one."""
+    if spread.degrees < 1 or not np.isfinite(spread.error()[0]):
+        return 0.0
+    settings = spread.degrees + 1
+    return float(intervals.t_quantile(0.975, spread.degrees) * spread.error()[0] * np.sqrt(settings + 1))
+
+
+def _number(value: float) -> float | None:
+    return round(value, 6) + 0.0 if np.isfinite(value) else None

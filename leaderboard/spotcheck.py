@@ -1,0 +1,80 @@
+"""Which cells of an entry are asked again, and whether what was found is what was reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from unfooled import intervals, seeding
+from unfooled.leaderboard import stability as st
+from unfooled.leaderboard.entry import Block, Entry, as_json
+from unfooled.leaderboard.verified import Compared, Recomputed
+
+EXACT = 1e-3
+"""Tolerance of a mean similarity of an interpreter that is a function of the model alone. Other processors, numbers of
+threads and the jitter of the weights move maps by 1e-6 of themselves, and ranks of pixels that all but tie."""
+
+REDRAWS = 4.0
+"""Standard deviations of a mean over n images that a redraw of the noise may move it by. One image's similarity moves
+by about its self-noise, which the entry records, once for the original's map and once for the twin's."""
+
+LOOSEST = 0.05
+"""No recorded noise excuses more."""
+
+
+def drawn(entry: Entry, count: int, nonce: str) -> dict[str, list[str]]:
+    """Setting → the cells to recompute, drawn by the entry's content and the nonce."""
+    known = sorted((b.setting, c) for b in entry.parts for c in b.cells if not entry.cells[c].adaptive)
+    stream = seeding.numpy_generator("verify", as_json(entry), nonce)
+    found: dict[str, list[str]] = {}
+    for place in stream.permutation(len(known))[:count]:
+        setting, cell = known[place]
+        found.setdefault(setting, []).append(cell)
+    return found
+
+
+def compared(entry: Entry, setting: str, cell: str, blocks: dict[str, Block]) -> Recomputed:
+    """A cell of the entry beside the same one as recomputed."""
+    mine = next(b for b in entry.parts if b.setting == setting and cell in b.cells)
+    other = blocks[mine.split]
+    allowed = tolerance(entry, mine)
+
+    def one(reported: list, recomputed: list) -> Compared:
+        return Compared(reported=reported, recomputed=recomputed, tolerance=allowed)
+
+    return Recomputed(
+        setting=setting,
+        cell=cell,
+        fooled=one(mine.cells[cell], other.cells[cell]),
+        honest=one(mine.honest, other.honest),
+        randomised=one(mine.randomised, other.randomised),
+    )
+
+
+def tolerance(entry: Entry, block: Block) -> list[float]:
+    """How far each metric's mean may lie from the reported one."""
+    noisy = next((b for b in entry.parts if b.setting == block.setting and b.controls), None)
+    if not entry.method.stochastic or noisy is None:
+        return [EXACT] * len(entry.metrics)
+    again = [1.0 if value is None else value for value in noisy.controls.again]
+    scale = REDRAWS * np.sqrt(2 / max(block.valid, 1))
+    return [round(min(EXACT + scale * max(1 - value, 0), LOOSEST), 6) for value in again]
+
+
+def totals(entry: Entry, cells: Sequence[Recomputed]) -> dict[str, float | None]:
+    """Stability over the drawn cells alone, as reported and as recomputed."""
+    counted = np.array([[m.range_low is not None and m.range_low >= st.LEAST_RANGE for m in entry.metrics]])
+    scored = counted & st.sensitive(counted)[:, None]
+    return {which: _total(cells, which, scored) for which in ("reported", "recomputed")}
+
+
+def _total(cells: Sequence[Recomputed], which: str, scored: np.ndarray) -> float | None:
+    if not cells or not scored.any():
+        return None
+    fooled, honest, floor = (
+        np.array([getattr(getattr(c, kind), which) for c in cells], float)
+        for kind in ("fooled", "honest", "randomised")
+    )
+    value = intervals.pooled_ratios((fooled - floor).sum(0)[None], (honest - floor).sum(0)[None], scored)[0]
+    return round(float(value), 6) if np.isfinite(value) else None

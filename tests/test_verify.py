@@ -1,0 +1,267 @@
+"""Verification: an honest entry, edited ones, cheats, the sandbox and what it lets an interpreter do."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import entries
+import numpy as np
+import pytest
+import strangers
+import torch
+from torch import nn
+
+from unfooled import runner, seeding, suite
+from unfooled.leaderboard import challenge, checker, parts, reference, sandbox, spotcheck, submission, verify
+from unfooled.leaderboard.entry import VERIFIED
+from unfooled.leaderboard.sandbox import Limits, WorkerFailed
+from unfooled.store import Store
+from unfooled.types import Part, UnfooledError
+
+TINY = """
+name: tiny
+version: 1
+dataset: {use: scenes, train: 500, tune: 50, test: 60}
+architectures: [{name: vgg, model: vgg, fit: {steps: 60, batch: 32, rate: 0.006}, recipe: {steps: 10}}]
+cells: [{manipulation: location, against: grad_cam, weights: [5]}]
+interpreters: ["strangers:gradient", "strangers:Remembers"]
+metrics: [spearman, top_k, ssim, pearson, hog, mse]
+images: 8
+pairs: 0
+judged: 20
+draws: 1
+gates: {accuracy_drop: 1.0, agreement_drop: 1.0, fooled: 0.0}
+"""
+ISOLATION = sandbox.prefix()
+QUIET = verify.Options(cells=1, nonce="n", with_challenge=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def importable(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        patch.setenv("UNFOOLED_SECRET", "hidden")
+        yield
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A suite that is fitted in seconds, its store, and a folder of its run's entries."""
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "tiny.yaml").write_text(TINY)
+    what, store = suite.load(folder / "tiny.yaml"), folder / "store"
+    made = runner.run(what, options=runner.Options(store=store, out=folder / "runs"))
+    known = reference.of_suite(what, Store(store))
+    (folder / "entries").mkdir()
+    for label in made.header["interpreters"]:
+        submission.write(entries.entry(made, label, known, label.split(":")[1]), folder / "entries")
+    return what, Store(store), folder / "entries"
+
+
+def outcome(tiny, path: Path, options: verify.Options = QUIET):
+    what, store, _ = tiny
+    return verify.verify(path, what, store, options, lambda text: None)
+
+
+def test_an_honest_entry_is_verified(tiny):
+    path = tiny[2] / "tiny-gradient.json"
+    found = outcome(tiny, path)
+    assert (found.outcome, found.reasons, found.source) == ("verified", [], "same")
+    assert found.cells[0].worst[0] < 0.5  # the jitter of the weights is all that differs
+    assert found.enforced.network == ("none" if "--net" in ISOLATION else "not enforced")
+    known = {"tiny": reference.of_suite(tiny[0], tiny[1])}
+    again = checker.check([tiny[2]], known)
+    assert again.complaints == []
+    assert next(f for f in again.passed if f.path == path).verified == found
+
+
+def test_parts_that_were_edited_together_differ(tiny, tmp_path):
+    """Every aggregate follows from the edited parts, so no checker can tell; whoever asks again can."""
+    what, store, folder = tiny
+    known = reference.of_suite(what, store)
+    honest = checker.check([folder / "tiny-gradient.json"], {"tiny": known}).passed[0].entry
+    block = honest.parts[0]
+    better = {name: [round(m + 0.02, 6) for m in means] for name, means in block.cells.items()}
+    edited = honest.model_copy(update={"parts": [block.model_copy(update={"cells": better})]})
+    scores = entries.aggregated(edited, parts.aggregates([edited]), 0)["scores"]
+    ends = {n: getattr(scores, n).model_copy(update={"low": None, "high": None}) for n in ("transfer", "attacked")}
+    ends = {n: e.model_copy(update={"low": e.value, "high": e.value}) for n, e in ends.items()}
+    path = submission.write(edited.model_copy(update={"scores": scores.model_copy(update=ends)}), tmp_path)
+    assert checker.check([path], {"tiny": known}).complaints == []
+    found = outcome(tiny, path)
+    assert found.outcome == "differs"
+    assert "vgg-0, location:grad_cam: differs by 0.02" in found.reasons[0]
+
+
+def test_a_cheat_with_a_memory_has_none_here(tiny):
+    found = outcome(tiny, tiny[2] / "tiny-remembers.json")
+    assert found.outcome == "differs"
+    assert found.cells[0].fooled.reported == [1.0] * 6
+    assert max(found.cells[0].fooled.recomputed) < 1
+
+
+def test_an_entry_of_other_networks_cannot_be_compared(tiny, tmp_path):
+    with pytest.raises(verify.NotComparable, match="are not in the store; run tiny once"):
+        verify.verify(tiny[2] / "tiny-gradient.json", tiny[0], Store(tmp_path), QUIET, print)
+
+
+def test_an_entry_that_the_checker_refuses_is_not_asked(tiny, tmp_path):
+    (tmp_path / "tiny-gradient.json").write_text("{}")
+    with pytest.raises(checker.Refused, match="is missing"):
+        outcome(tiny, tmp_path / "tiny-gradient.json")
+    with pytest.raises(UnfooledError, match="the nonce is"):
+        replace(QUIET, nonce="../x")
+
+
+def test_the_draw_hangs_on_the_entry_and_on_the_nonce():
+    one = entries.many(1)[0]
+    two = one.model_copy(update={"runs_made": 4})
+    draws = [spotcheck.drawn(e, 5, nonce) for e in (one, two) for nonce in ("a", "b")]
+    assert spotcheck.drawn(one, 5, "a") == draws[0]
+    assert all(draws[i] != draws[j] for i in range(4) for j in range(i))
+    assert sum(map(len, spotcheck.drawn(one, 999, "a").values())) == sum(len(b.cells) for b in one.parts)
+
+
+def test_the_tolerance_follows_the_recorded_noise_up_to_an_end():
+    one = entries.many(1)[0]
+    assert spotcheck.tolerance(one, one.parts[0]) == [spotcheck.EXACT] * 6
+    noisy = one.model_copy(update={"method": one.method.model_copy(update={"stochastic": True})})
+    block = next(b for b in noisy.parts if b.controls)
+    again = block.controls.model_copy(update={"again": [1.0, 0.99, 0.9, 0.0, 1.0, 1.0]})
+    block = block.model_copy(update={"controls": again, "valid": 800})
+    noisy = noisy.model_copy(update={"parts": [block]})
+    # 4 · √(2 / 800) = 0.2 of the noise
+    assert spotcheck.tolerance(noisy, block) == pytest.approx([0.001, 0.003, 0.021, 0.05, 0.001, 0.001])
+
+
+@pytest.fixture(scope="module")
+def network():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).eval()
+
+
+BATCH = torch.rand(2, 3, 8, 8), torch.tensor([0, 1])
+
+
+def asked(network, limits: Limits = Limits(60), **arguments: object) -> np.ndarray:  # noqa: B008
+    part = {"use": "strangers:Stranger", **arguments}
+    with sandbox.worker(part, "input", limits, "cpu", ISOLATION) as worker:
+        return worker(network, *BATCH)
+
+
+def test_the_worker_answers_what_the_interpreter_would(network):
+    """To the jitter: maps differ by a few millionths of themselves. The random stream is the caller's."""
+    port = _listener()
+    with sandbox.worker({"use": "strangers:Stranger"}, "input", Limits(60), "cpu", ISOLATION) as worker:
+        right = strangers.gradient(network, *BATCH).numpy()
+        np.testing.assert_allclose(worker(network, *BATCH), right, rtol=1e-4, atol=1e-7)
+        assert worker.traits["family"] == "gradients"
+        assert len(worker.traits["fingerprint"]) == 16
+    part = {"use": "strangers:Stranger", "what": "tells", "port": port}
+    with sandbox.worker(part, "input", Limits(60), "cpu", ISOLATION) as worker:
+        for _ in range(2):
+            with seeding.forked("words"):
+                right = torch.rand(()).item()
+            with seeding.forked("words"):
+                met, secret, reached, noise = worker(network, *BATCH)[0, 0, 0]
+            assert met == 1  # it remembers no earlier question
+            assert secret == 0
+            assert noise == pytest.approx(right, abs=1e-7)
+            if "--net" in ISOLATION:
+                assert reached == 0
+
+
+def _listener() -> int:
+    """The port of a server on this machine that accepts whoever comes."""
+    server = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=lambda: [server.accept() for _ in range(9)], daemon=True).start()
+    socket.create_connection(server.getsockname(), 1).close()
+    return server.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("what", "limits", "said"),
+    [
+        ("hoards", Limits(60, 2**30), "took more than 1.0 GiB of memory"),
+        ("loops", Limits(4), "ended by signal"),
+        ("leaves", Limits(60), "ended without an answer|left no maps|ended with 0"),
+        ("raises", Limits(60), r"raised ValueError: line one\\x0aline two \\x1b\[31m"),
+        ("trains", Limits(60), "changed the values of"),
+        ("mumbles", Limits(60), r"answered float32 \(1, 3, 8, 8\) for 2 images"),
+        ("pickles", Limits(60), r"left no maps \(ValueError\)"),
+    ],
+)
+def test_misbehaviour_ends_in_one_sentence(network, what, limits, said):
+    with pytest.raises(WorkerFailed, match=said):
+        asked(network, limits, what=what)
+
+
+def test_an_interpreter_that_is_not_there_is_said_to_be_so(network):
+    with (
+        pytest.raises(WorkerFailed, match=r"no module 'nobody'"),
+        sandbox.worker({"use": "nobody:Home"}, "input", Limits(60), "cpu", ISOLATION),
+    ):
+        pass
+
+
+def test_jitter_changes_every_weight_and_hardly(network):
+    twin = sandbox.jittered(network, "words")
+    for before, after in zip(network.parameters(), twin.parameters(), strict=True):
+        assert (before != after).float().mean() > 0.5
+        assert ((before - after).abs() <= 1.2e-6 * before.abs()).all()
+
+
+def test_the_resident_memory_of_a_process_is_what_the_kernel_says():
+    """Second source: VmRSS of /proc/self/status, to what moves between the two readings."""
+    import os
+
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("no /proc on this system")
+    kib = int(next(line for line in status.read_text().splitlines() if line.startswith("VmRSS")).split()[1])
+    assert sandbox.resident(os.getpid()) == pytest.approx(kib * 1024, rel=0.1)
+
+
+def test_the_challenge_is_new_for_every_nonce_and_aims_elsewhere():
+    one = entries.many(2)
+    metrics = [Part(m) for m in entries.synthetic.SIX]
+    a, b = (challenge.setting(one[0], metrics, nonce) for nonce in ("a", "b"))
+    assert len({s.original_key for s in (a, b)}) == 2
+    assert a.suite.dataset.arguments["seed"] != b.suite.dataset.arguments["seed"]
+    assert one[0].method.family == "gradients"
+    assert a.suite.cells[0].against.label == "grad_cam"
+    cam = one[1].model_copy(update={"method": one[1].method.model_copy(update={"family": "activations"})})
+    assert challenge.setting(cam, metrics, "a").suite.cells[0].against.label == "simple_grad(at=T)"
+
+
+def test_what_the_challenge_is_compared_with_is_written_again_from_the_parts():
+    one = entries.many(1)[0]
+    cell = challenge.setting(one, [Part("spearman")], "a").suite.cells[0]
+    found = challenge.comparable(one, cell, np.ones((1, 6), bool))
+    blocks = [b for b in one.parts if b.setting.startswith("vgg") and b.split == "test"]
+    cells = [c for c in one.cells if c.startswith("location")]
+    top = sum(np.array(b.cells[c]) - np.array(b.randomised) for b in blocks for c in cells)
+    bottom = sum(np.array(b.honest) - np.array(b.randomised) for b in blocks for _ in cells)
+    assert found.value[0] == pytest.approx((top / bottom).mean())
+    assert found.degrees == 2
+
+
+def test_the_challenge_shows_a_gap(tiny, monkeypatch):
+    """The honest entry's gap is within what is allowed; its maps' stability on new networks has an interval."""
+    monkeypatch.setattr(challenge, "FIT", replace(challenge.FIT, steps=60))
+    monkeypatch.setattr(challenge, "RECIPE", replace(challenge.RECIPE, steps=10))
+    what, store, folder = tiny
+    known = reference.of_suite(what, store)
+    honest = checker.check([folder / "tiny-gradient.json"], {"tiny": known}).passed[0].entry
+    if checker.unranked(honest):
+        pytest.skip(f"the tiny suite's gradient is {checker.unranked(honest)}")
+    found = outcome(tiny, folder / "tiny-gradient.json", replace(QUIET, with_challenge=True))
+    assert found.challenge.low <= found.challenge.stability <= found.challenge.high
+    assert found.challenge.gap == pytest.approx(found.challenge.reported - found.challenge.stability, abs=1e-5)
+
+
+def test_the_file_lies_beside_the_entry(tiny):
+    outcome(tiny, tiny[2] / "tiny-gradient.json")
+    assert (tiny[2] / f"tiny-gradient{VERIFIED}").is_file()
