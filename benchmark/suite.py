@@ -268,6 +268,8 @@ def _counts(suite: Suite) -> Iterator[str]:
         for word in words:
             if getattr(holder, word) <= 0:
                 yield f"{prefix}{word}: is {getattr(holder, word)}; more than 0 is right"
+    if any(a.fit and a.fit.steps < 8 for a in suite.architectures):
+        yield "fit.steps: a cycle of the rate has at least 8"
     if suite.limit is not None and suite.limit < 1:
         yield f"limit: is {suite.limit}; at least 1 is right"
     if unknown := set(suite.polarities) - set(get_args(Polarity)):
