@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 
 from unfooled import plugins
+from unfooled.cli_build import build
 from unfooled.cli_ci import ci, compare
 from unfooled.cli_leaderboard import leaderboard, submit
-from unfooled.types import Part, UnfooledError, UnknownPart
+from unfooled.types import UnfooledError
 
 OUT = click.Path(path_type=Path, file_okay=False)
 
@@ -52,20 +53,6 @@ def main(debug: bool) -> None:
     """
 
 
-def as_part(text: str) -> Part:
-    """``name``, ``module:Name`` or ``name?samples=32&sigma=0.2`` → Part; values are read as YAML."""
-    import yaml
-
-    from unfooled.suite import part
-
-    use, _, query = text.partition("?")
-    pairs = (item.partition("=") for item in query.split("&") if item)
-    try:
-        return part({"use": use, **{key: yaml.safe_load(value) for key, _, value in pairs}})
-    except yaml.YAMLError as error:
-        raise UnknownPart(f"{text}: an argument is not YAML; name?samples=32&sigma=0.2 is right") from error
-
-
 @main.command()
 @click.argument("suite")
 @click.option(
@@ -80,6 +67,14 @@ def as_part(text: str) -> Part:
 @click.option("--seed", type=int, help="Another random stream for the maps.")
 @click.option("--limit", type=click.IntRange(1), help="Fewer images: a trial, not to be submitted.")
 @click.option("--refit", is_flag=True, help="Make every network from nothing.")
+@click.option(
+    "--adaptive",
+    type=click.Choice(["quick", "full"]),
+    is_flag=False,
+    flag_value="quick",
+    help="Also fool models against the --interpreter itself (the suite's own where none is given): location and top-k "
+    "on the VGG settings; =full: every passive manipulation on all.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
 @click.option("--no-report", is_flag=True, help="Rows only; `unfooled report` makes the report later.")
 @click.pass_context
@@ -96,6 +91,7 @@ def run(
     seed: int | None,
     limit: int | None,
     refit: bool,
+    adaptive: str | None,
     dry_run: bool,
     no_report: bool,
 ) -> None:
@@ -105,6 +101,7 @@ def run(
     """
     from unfooled import runner
     from unfooled.progress import bar
+    from unfooled.suite import as_part
 
     chosen = runner.prepared(suite, data, seed, limit)
     extra = tuple(as_part(i) for i in interpreters)
@@ -115,16 +112,20 @@ def run(
         click.echo(runner.plan(chosen, extra, options))
         return
     with bar() as progress:
-        made = runner.run(chosen, extra, options, progress)
+        made = runner.run(chosen, extra, options, progress, adaptive)
     _print_run(made, report=not no_report)
-    ctx.exit(3 if made.header["failures"] else 0)
+    ctx.exit(3 if _failures(made) else 0)
+
+
+def _failures(made: object) -> list[dict[str, str]]:
+    return [*made.header["failures"], *made.header.get("adaptive", {}).get("failures", ())]
 
 
 def _print_run(made: object, report: bool) -> None:
     from unfooled.leaderboard import ranking, tables
 
     click.echo(tables.as_text(ranking.scores(made.rows, made.header)))
-    for failure in made.header["failures"]:
+    for failure in _failures(made):
         click.echo(f"failed: {failure['setting']}: {failure['reason']}", err=True)
     if made.header["limit"]:
         click.echo("limited: fewer images than the suite asks for, so this run cannot be submitted", err=True)
@@ -195,6 +196,7 @@ def report(run: Path) -> None:
 def doctor(ctx: click.Context, interpreter: str) -> None:
     """Is an INTERPRETER (name or module:Name) fit to be run? Exit code 1 when it is not."""
     from unfooled import doctor as examination
+    from unfooled.suite import as_part
 
     named = as_part(interpreter)
     findings = examination.examine(plugins.build("interpreters", named), named.label)
@@ -202,7 +204,7 @@ def doctor(ctx: click.Context, interpreter: str) -> None:
     ctx.exit(1 if examination.failed(findings) else 0)
 
 
-for _command in (submit, leaderboard, ci, compare):
+for _command in (build, submit, leaderboard, ci, compare):
     main.add_command(_command)
 
 

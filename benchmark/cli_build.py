@@ -12,20 +12,14 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 
 @click.command()
 @click.argument("suite")
-@click.option(
-    "--into", type=FOLDER, help="Make them from nothing in this folder."
-)
-@click.option("--check", is_flag=True, help="Fit the first setting again, and compare its scores with the frozen ones.")
+@click.option("--into", type=FOLDER, help="Make them from nothing in this folder.")
 @click.option("--jobs", "-j", type=click.IntRange(1), default=os.cpu_count(), show_default=True, help="Processes.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …")
 @click.option("--data", type=click.Path(), help="Where the suite's data and weights lie.")
 @click.option("--store", type=FOLDER, help="Where finished work is kept.  [default: ~/.cache/unfooled]")
-@click.pass_context
 def build(
-    ctx: click.Context,
     suite: str,
     into: Path | None,
-    check: bool,
     jobs: int,
     device: str,
     data: str | None,
@@ -38,12 +32,6 @@ def build(
 
     chosen = runner.prepared(suite, data)
     options = runner.Options(jobs, device, store)
-    if check:
-        from unfooled.rebuilding import check as compare_again
-
-        report = compare_again(chosen, options)
-        click.echo(report.text)
-        ctx.exit(0 if report.alike else 1)
     place = Store(into) if into else runner.open_store(options, chosen)
     with bar() as progress:
         runner.build(chosen, place, options, progress)
