@@ -102,7 +102,13 @@ def rows_key(setting: Setting, part: Part, extent: Extent, unit: str) -> str:
 
 
 def answers(
-    setting: Setting, part: Part, extent: Extent, store: Store, device: str, unit: str, say: building.Say
+    setting: Setting,
+    part: Part,
+    extent: Extent,
+    store: Store,
+    unit: str,
+    device: str = "cpu",
+    say: building.Say = print,
 ) -> Path:
     """The rows of an interpreter about the models fooled against it, on disk; twins are made where they are missing.
 
