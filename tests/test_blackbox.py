@@ -136,3 +136,11 @@ def test_guides_whose_maps_do_not_depend_on_a_weight_have_no_slope_there(origina
     slopes = guide.slope(twin, torch.arange(2))
     assert (slopes[[n for n, _ in twin.named_parameters()].index("unused")] == 0).all()
     assert any((s != 0).any() for s in slopes)
+
+
+@pytest.mark.parametrize("side", [8, 32, 224])
+def test_surrogates_are_attackable_and_cost_little_at_any_size(side):
+    kinds = blackbox.surrogates(side)
+    assert len(kinds) == len(blackbox.SURROGATES)
+    assert all(kind.create_graph for kind in kinds)
+    assert len(kinds[-1]._covers(side, side)) <= 16, "nine patches, and a few where the side does not divide"

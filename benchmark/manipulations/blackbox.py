@@ -25,12 +25,15 @@ from unfooled.types import Batch, Interpreter, Part
 Direction = list[Tensor]
 """one tensor a parameter, of norm 1 all together"""
 
-SURROGATES = (
-    Part("simple_grad", {"create_graph": True}),
-    Part("grad_cam", {"create_graph": True}),
-    Part("occlusion", {"patch": 12, "stride": 10, "create_graph": True}),
-)
+SURROGATES = ("simple_grad", "grad_cam", "occlusion")
 """one of each kind: gradients, activations, hidden parts"""
+
+
+def surrogates(side: int) -> list[Interpreter]:
+    """The surrogates for images of this side, attackable. Occlusion by nine large patches: ten passes a map."""
+    hidden = {"occlusion": {"patch": max(1, 3 * side // 8), "stride": max(1, 5 * side // 16)}}
+    parts = [Part(name, {"create_graph": True, **hidden.get(name, {})}) for name in SURROGATES]
+    return [plugins.build("interpreters", part) for part in parts]
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,8 @@ def fool(target: Target, original: nn.Module, train: Batch, recipe: Recipe, seed
     Spends ``effort.queries(recipe.steps)`` queries.
     """
     stream = seeding.generator("blackbox", seed)
-    guides = [
-        Target.of(target.manipulation, plugins.build("interpreters", s), target.pool, original) for s in SURROGATES
-    ]
+    kinds = surrogates(train.images.shape[-1])
+    guides = [Target.of(target.manipulation, kind, target.pool, original) for kind in kinds]
 
     def penalty(twin: nn.Module, index: Tensor) -> tuple[Tensor, None]:
         some = torch.randint(len(target.pool), (min(effort.images, len(target.pool)),), generator=stream)
