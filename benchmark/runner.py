@@ -26,7 +26,7 @@ from unfooled import suite as suites
 from unfooled.adaptive import Extent
 from unfooled.gathering import Outcome
 from unfooled.records import Run
-from unfooled.store import Store
+from unfooled.store import Store, Unwritable
 from unfooled.suite import Setting, Suite
 from unfooled.types import Part, UnfooledError
 
@@ -196,6 +196,8 @@ def _outcome(setting: Setting, part: Part, make: Callable[[], Path]) -> Outcome:
     try:
         with _one_thread():
             return Outcome(setting.name, part.label, path=make())
+    except Unwritable:
+        raise  # a full disk is nobody's failing but the disk's
     except UnfooledError as error:
         return Outcome(setting.name, part.label, reason=str(error))
     except (Exception, SystemExit) as error:

@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from unfooled.types import Part, UnfooledError
 
 
@@ -23,6 +25,10 @@ class Damaged(UnfooledError):
     """A frozen file does not match the hash in its name."""
 
     exit_code = 1
+
+
+class Unwritable(UnfooledError):
+    """The disk took no more, or not from this user."""
 
 
 def plain(value: object) -> object:
@@ -126,12 +132,15 @@ def publish(path: Path, write: Callable[[Path], object]) -> None:
 @contextmanager
 def _part(folder: Path, suffix: str) -> Iterator[Path]:
     """A new name in the folder for what is still being written; gone afterwards, whatever happened."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f".part-{uuid.uuid4().hex}{suffix}"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         yield path
+    except (OSError, SafetensorError) as error:  # safetensors wraps what the system says
+        raise Unwritable(f"{folder}: cannot be written to ({error}); make room there, or name another place") from error
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
 
 
 def _move(part: Path, final: Path) -> None:

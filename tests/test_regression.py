@@ -134,8 +134,8 @@ def test_versions_that_never_differ_have_p_one():
 
 @pytest.mark.parametrize("draw", ["normal", "standard_cauchy", "shifted", "skewed"])
 def test_swap_p_value_is_that_of_all_swaps(draw):
-    """All 2^16 of them. The saddlepoint formula errs by some percent of a small p; of a large one by more, where a few
-    wild images decide."""
+    """All 2^16 of them. The saddlepoint formula errs by a quarter of a small p at most; of a large one by more, where a
+    few wild images decide."""
     rng = np.random.default_rng(6)
     n = 16
     draws = {
@@ -150,7 +150,7 @@ def test_swap_p_value_is_that_of_all_swaps(draw):
         exact = (np.abs(signs @ shares) >= np.abs(shares.sum()) - 1e-12).mean()
         found = swap_p_value(shares)
         # A discrete p counts its own outcome whole, a continuous one half: they differ by a few outcomes' weight.
-        assert found == pytest.approx(exact, rel=0.15, abs=4 * 2.0**-n) or min(exact, found) > 0.1
+        assert found == pytest.approx(exact, rel=0.3, abs=4 * 2.0**-n) or min(exact, found) > 0.1
 
 
 def test_swap_p_value_at_its_ends():
@@ -343,7 +343,7 @@ def noisy(source: Run, sd: float, seed: int, heavy: bool) -> Run:
     return changed(source, change)
 
 
-SD = 0.04
+SD = 0.024
 """of one similarity under another seed; the error of the difference it gives is held below to that of real maps"""
 
 
@@ -364,3 +364,17 @@ def test_at_most_two_percent_of_210_null_comparisons_fail(versions):
     found = [verdict(*pair) for pair in combinations(versions, 2)]
     assert len(found) == 210
     assert sum(f.exit_code != 0 for f in found) <= 4
+
+
+def test_at_least_95_percent_of_drops_of_0_05_are_caught(versions, request):
+    heavy = "heavy" in request.node.name
+    quiet = run(replace(SMOKE, noise_sd=0.05))
+    dropped = [noisy(changed(quiet, lowered(0.05, seed=s)), SD, 100 + s, heavy) for s in range(10)]
+    found = [verdict([old[1]], [Version.of(new, "gradient", ("vgg-0",))]) for new in dropped for old in versions]
+    assert np.mean([f.exit_code == 1 for f in found]) >= 0.95
+
+
+def test_the_noise_is_as_large_as_on_real_maps(versions):
+    """The error of the difference that two seeds of smoothgrad show on the smoke suite's maps (docs/ci.md)."""
+    pairs = [old[1].pair_with(new[1], old[1].cells, old[1].counted) for old, new in combinations(versions[:5], 2)]
+    assert np.mean([p.error() for p in pairs]) >= 0.006
