@@ -22,7 +22,7 @@ name: tiny
 version: 1
 dataset: {use: scenes, train: 64, tune: 24, test: 48}
 architectures:
-  - {name: vgg, model: vgg, fit: {steps: 30, batch: 16}, recipe: {steps: 4, batch: 8}}
+  - {name: vgg, model: vgg, fit: {steps: 30, batch: 16}, recipe: {steps: 2, batch: 8}}
   - {name: resnet, model: resnet, fit: {steps: 30, batch: 16}, recipe: {steps: 1, batch: 8}}
 cells:
   - {manipulation: location, against: grad_cam, weights: [10]}
