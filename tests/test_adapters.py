@@ -181,8 +181,8 @@ def test_zennit_on_resnet_is_its_recipe_for_torchvisions(nets, x, y):
         "layer1": residual_stage(16, 16, 1, 1, None),
         "layer2": residual_stage(16, 32, 1, 1, projection(16, 32, 1)),
     }
-    made |= {"layer3": residual_stage(32, 48, 1, 2, projection(32, 48, 2))}
-    made |= {"layer4": residual_stage(48, 64, 1, 1, projection(48, 64, 1))}
+    made |= {"layer3": residual_stage(32, 64, 1, 2, projection(32, 64, 2))}
+    made |= {"layer4": residual_stage(64, 64, 1, 1, None)}
     for name, module in made.items():
         setattr(plain, name, module)
     plain.load_state_dict(ours_net.network.state_dict())
