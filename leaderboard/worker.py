@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 LARGEST_FILE = 2**30
+LONGEST_LINE = 2**14
 
 
 def main(folder: Path) -> None:
@@ -32,14 +33,19 @@ def main(folder: Path) -> None:
 
 def _apart(channel: TextIO, asked: _Asked, question: dict) -> None:
     """Answer in a fork, so that the interpreter remembers no earlier question: it must be a function of the model."""
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        _answered(channel, lambda: asked.answer(question))
+        channel.close()
+        with os.fdopen(writing, "w") as pipe:
+            _answered(pipe, lambda: asked.answer(question))
         os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        line = pipe.readline(LONGEST_LINE)
     _, status = os.waitpid(child, 0)
-    if status:
-        how = f"by signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"with {os.WEXITSTATUS(status)}"
-        _say(channel, {"error": f"the interpreter's process ended {how} instead of answering"})
+    ended = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"code {os.WEXITSTATUS(status)}"
+    _say(channel, json.loads(line) if line else {"error": f"the interpreter's process ended with {ended}, unanswered"})
 
 
 def _answered(channel: TextIO, answer: Callable[[], dict]) -> bool:
@@ -74,7 +80,7 @@ class _Asked:
     def __init__(self, folder: Path, first: dict):
         import torch
 
-        from unfooled import plugins
+        from unfooled import blocks, plugins, sentinel  # noqa: F401  what forks would else import again, each of them
         from unfooled.suite import part
 
         torch.set_num_threads(1)

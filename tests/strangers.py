@@ -12,6 +12,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+BEHAVIOURS = ("", "tells", "raises", "trains", "mumbles", "pickles", "leaves")
+"""what the first target asks for"""
+
 
 def gradient(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     with torch.enable_grad():
@@ -32,7 +35,8 @@ class Stranger:
     family: ClassVar[str] = "gradients"
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> object:
-        answer = getattr(self, f"_{self.what}", lambda *_: None)(model, inputs)
+        what = self.what or BEHAVIOURS[int(targets[0])]
+        answer = getattr(self, f"_{what}", lambda *_: None)(model, inputs)
         return gradient(model, inputs, targets) if answer is None else answer
 
     def _tells(self, model: nn.Module, inputs: Tensor) -> Tensor:
