@@ -178,6 +178,8 @@ def show(run: Path, by: str | None, polarity: str, at: str, form: str | None) ->
         frame = ranking.scores(made.rows, made.header, polarity=polarity, at=at)
     else:
         frame = ranking.by(made.rows, made.header, by, polarity=polarity, at=at)
+    if frame.empty:
+        raise records.RunError(f"{run}: nobody in it answers with maps at {at}; --at is input or T")
     click.echo(tables.PRINTERS[form or "text"](frame))
 
 

@@ -92,7 +92,8 @@ def _ranked(frame: pd.DataFrame) -> pd.DataFrame:
             column("rank").heading: [_with_ends(r.rank, r.rank_low, r.rank_high, "–") for r in words.itertuples()],
             column("tie").heading: words["tie"],
             column("interpreter").heading: words["interpreter"] + np.where(frame["canary"], " (canary)", ""),
-        }
+        },
+        dtype=object,
     )
     for name in ("transfer", "attacked", "adaptive"):
         ends = words[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False)
