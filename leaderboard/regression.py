@@ -16,7 +16,7 @@ from unfooled.leaderboard import stability as st
 from unfooled.leaderboard.blocks import Block
 from unfooled.leaderboard.paired import Paired, Side, paired
 from unfooled.leaderboard.stability import Study
-from unfooled.leaderboard.verdicts import EVERYWHERE, Change, Comparison, FailOn
+from unfooled.leaderboard.verdicts import EVERYWHERE, LEAST_MOVE, Change, Comparison, FailOn
 from unfooled.plugins import near_miss
 from unfooled.records import Run
 from unfooled.types import UnknownPart
@@ -114,9 +114,18 @@ def lines(before: Version, after: Version) -> list[Change]:
     if by_rule:
         return [by_rule]
     lost = [m for m, kept in zip(before.study.metrics, before.counted == counted, strict=True) if not kept]
-    note = f"without {', '.join(lost)}: no longer tells the model from a random one" if lost else ""
-    groups = [(EVERYWHERE, before.cells), *((c, (c,)) for c in before.cells if len(before.cells) > 1)]
-    return [_line(before.name, word, before.pair_with(after, cells, counted), note) for word, cells in groups]
+    moved = before.moved(after)
+    note = _note(moved, lost)
+    overall = replace(_line(before, after, EVERYWHERE, before.cells, counted), moved=moved, note=note)
+    cells = [c for c in before.cells if len(before.cells) > 1]
+    return [overall, *(_line(before, after, c, (c,), counted) for c in cells)]
+
+
+def _note(moved: float, lost: Sequence[str]) -> str:
+    """What a line of numbers does not say."""
+    said = [f"its maps are not the same: similarities moved by {moved:.3f} on average"] if moved >= LEAST_MOVE else []
+    said += [f"without {', '.join(lost)}: no longer tells the model from a random one"] if lost else []
+    return "; ".join(said)
 
 
 def _without_numbers(base: Run, new: Run, name: str, settings: tuple[str, ...]) -> Change | None:
@@ -163,11 +172,12 @@ def _sensitive(counted: np.ndarray) -> bool:
     return bool(st.sensitive(counted[None])[0])
 
 
-def _line(name: str, cell: str, pair: Paired | None, note: str) -> Change:
+def _line(before: Version, after: Version, cell: str, cells: Collection[str], counted: np.ndarray) -> Change:
+    pair = before.pair_with(after, cells, counted)
     if pair is None:
-        return Change("x", name, cell, note="no image on which both versions say something")
+        return Change("x", before.name, cell, note="no image on which both versions say something")
     low, high = pair.interval()
-    return Change("~", name, cell, pair.before, pair.after, low, high, pair.p_value(), pair.images, note)
+    return Change("~", before.name, cell, pair.before, pair.after, low, high, pair.p_value(), pair.images)
 
 
 @dataclass(frozen=True)
@@ -204,10 +214,24 @@ class Version:
 
     def pair_with(self, other: Version, cells: Collection[str], counted: np.ndarray) -> Paired | None:
         """The two paired over their images; None if they share none."""
-        others = {(b.setting, b.split): b for b in other.study.blocks}
-        pairs = [(b, others[b.setting, b.split]) for b in self.study.blocks if (b.setting, b.split) in others]
-        sides = [found for pair in pairs if (found := _sides(*pair, cells, counted))]
+        sides = [found for pair in self._blocks_with(other) if (found := _sides(*pair, cells, counted))]
         return paired([old for old, _ in sides], [new for _, new in sides]) if sides else None
+
+    def moved(self, other: Version) -> float:
+        """Mean absolute difference of similarities over all twins, metrics and images; NaN without any in common."""
+        apart = [_apart_by(old, new) for old, new in self._blocks_with(other) if old.fooled.shape == new.fooled.shape]
+        return float(np.mean(np.concatenate(apart))) if apart else float("nan")
+
+    def _blocks_with(self, other: Version) -> list[tuple[Block, Block]]:
+        others = {(b.setting, b.split): b for b in other.study.blocks}
+        return [(b, others[b.setting, b.split]) for b in self.study.blocks if (b.setting, b.split) in others]
+
+
+def _apart_by(old: Block, new: Block) -> np.ndarray:
+    """How far every similarity of one block is from the other's, flat, those that either lacks left out."""
+    kinds = [(old.fooled, new.fooled), (old.honest, new.honest), (old.floor, new.floor)]
+    apart = np.concatenate([np.abs(a - b).ravel() for a, b in kinds])
+    return apart[~np.isnan(apart)]
 
 
 def _sides(old: Block, new: Block, cells: Collection[str], counted: np.ndarray) -> tuple[Side, Side] | None:

@@ -308,7 +308,23 @@ def test_a_metric_that_lost_its_range_is_left_out_by_name():
         return rows.assign(value=rows["value"].where(rows["metric"] != "mse", 0.9).astype(np.float32))
 
     found = regression.compare(run(), changed(run(), blind))
-    assert {c.note for c in found.changes} == {"without mse: no longer tells the model from a random one"}
+    overall = [c for c in found.changes if c.cell == EVERYWHERE]
+    assert all(c.note.endswith("; without mse: no longer tells the model from a random one") for c in overall)
+    assert {c.images for c in found.changes} == {64}
+
+
+def test_other_maps_of_the_same_stability_are_told_and_fail_only_where_any_change_does():
+    def exchanged(rows: pd.DataFrame) -> pd.DataFrame:
+        """Every similarity of one interpreter higher by the same: no stability moves."""
+        return rows.assign(value=rows["value"] + np.float32(0.01) * (rows["interpreter"] == "cam"))
+
+    found = regression.compare(run(), changed(run(), exchanged))
+    line = next(c for c in found.changes if c.interpreter == "cam" and c.cell == EVERYWHERE)
+    assert line.moved == pytest.approx(0.01, abs=1e-6)
+    assert line.note == "its maps are not the same: similarities moved by 0.010 on average"
+    assert abs(line.difference) < 1e-5
+    assert found.exit_code == 0
+    assert regression.compare(run(), changed(run(), exchanged), fail_on="change").failed == [line]
 
 
 def test_other_versions_are_noted():
