@@ -92,15 +92,16 @@ def _ranked(frame: pd.DataFrame) -> pd.DataFrame:
             column("rank").heading: [_with_ends(r.rank, r.rank_low, r.rank_high, "–") for r in words.itertuples()],
             column("tie").heading: words["tie"],
             column("interpreter").heading: words["interpreter"] + np.where(frame["canary"], " (canary)", ""),
-        },
-        dtype=object,
+        }
     )
     for name in ("transfer", "attacked", "adaptive"):
         ends = words[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False)
         table[column(name).heading] = [_with_ends(*e, ", ", "[]") for e in ends]
     for name in ("worst", "worst_cell", "metrics_counted", "coverage"):
         table[column(name).heading] = words[name]
-    return table[[c for c in table if not table[c].isin(["–", ""]).all() or c == column("transfer").heading]]
+    return table[[c for c in table if not table[c].isin(["–", ""]).all() or c == column("transfer").heading]].astype(
+        object
+    )
 
 
 def _with_ends(value: str, low: str, high: str, between: str, brackets: str = "()") -> str:

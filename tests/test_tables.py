@@ -92,3 +92,11 @@ def test_a_conditional_table_says_so_and_small_runs_print():
         assert "gradient" in form(table)
     assert "attacked ↑" not in tables.shown(table)
     assert "gradient" in tables.as_text(ranking.scores(frame.iloc[:0], about))
+
+
+def test_a_table_of_nobody_is_a_table(run):
+    """A run may hold no interpreter at T: its table has a head and no rows, in every form."""
+    nobody = ranking.scores(*run, at="T")
+    assert nobody.empty
+    for printer in tables.PRINTERS.values():
+        assert printer(nobody)
