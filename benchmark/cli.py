@@ -127,6 +127,8 @@ def _print_run(made: object, report: bool) -> None:
     click.echo(tables.as_text(ranking.scores(made.rows, made.header)))
     for failure in _failures(made):
         click.echo(f"failed: {failure['setting']}: {failure['reason']}", err=True)
+    if made.header.get("note"):
+        click.echo(f"note: {made.header['note']}")
     if made.header["limit"]:
         click.echo("limited: fewer images than the suite asks for, so this run cannot be submitted", err=True)
     click.echo(f"run:     {made.folder}\nrows:    {made.path}")

@@ -123,6 +123,7 @@ def describe(suite: Suite, store: Store) -> dict:
         },
         "metrics": [m.label for m in suite.metrics],
         "limit": suite.limit,
+        "note": suite.note,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()},
         "versions": {
