@@ -34,7 +34,7 @@ def part(value: object) -> Part:
         return Part(value)
     if isinstance(value, dict) and isinstance(value.get("use"), str):
         rest = {str(k): v for k, v in value.items() if k != "use"}
-        return Part(value["use"], {k: part(v) if isinstance(v, dict) and "use" in v else v for k, v in rest.items()})
+        return Part(value["use"], {k: part(v) if _names_a_part(k, v) else v for k, v in rest.items()})
     raise ValueError("is no part; a part is a name, or {use: name, argument: value, …}")
 
 
@@ -46,6 +46,11 @@ def as_part(text: str) -> Part:
         return part({"use": use, **{key: yaml.safe_load(value) for key, _, value in pairs}})
     except yaml.YAMLError as error:
         raise SuiteError(f"{text}: an argument is not YAML; name?samples=32&sigma=0.2 is right") from error
+
+
+def _names_a_part(argument: str, value: object) -> bool:
+    """A mapping with ``use``, or a bare name given for ``of``, which is what a wrapper wraps."""
+    return (isinstance(value, dict) and "use" in value) or (argument == "of" and isinstance(value, str))
 
 
 PartField = Annotated[Part, BeforeValidator(part)]

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from conftest import TINY
 
+from unfooled import plugins
 from unfooled import suite as suites
 from unfooled.suite import SuiteError, as_part, part
 from unfooled.types import Part
@@ -237,3 +238,10 @@ def test_data_are_looked_for_where_the_command_says(loaded, tmp_path):
     there = replace(loaded, data_dir=str(tmp_path))
     assert suites.located(there, named).arguments == {"root": str(tmp_path / "cifar10"), "train": 3}
     assert suites.located(there, Part("x", {"root": "/data"})).arguments["root"] == "/data"
+
+
+def test_what_a_wrapper_wraps_may_be_a_bare_name():
+    wrapped = part({"use": "smoothgrad", "of": "grad_cam", "samples": 4})
+    assert wrapped == part({"use": "smoothgrad", "of": {"use": "grad_cam"}, "samples": 4})
+    assert wrapped.label == "smoothgrad(of=grad_cam, samples=4)"
+    assert plugins.build("interpreters", wrapped).of == plugins.build("interpreters", part("grad_cam"))
