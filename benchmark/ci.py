@@ -68,14 +68,14 @@ def exit_code(made: Run, found: Comparison | None) -> int:
     return code or (3 if made.header["failures"] else 0)
 
 
-def annotate(found: Comparison, environment: Mapping[str, str], stream: TextIO = sys.stderr) -> None:
+def annotate(found: Comparison, environment: Mapping[str, str], stream: TextIO | None = None) -> None:
     """What GitHub shows beside a pull request: an error for every failed line, and the table as the step's summary.
 
     Only where GitHub's own variables are set; the commands go to stderr, which its runner reads too.
     """
     if environment.get("GITHUB_ACTIONS") == "true":
         for line in annotations(found):
-            print(line, file=stream)
+            print(line, file=stream or sys.stderr)
     summary = environment.get("GITHUB_STEP_SUMMARY")
     if summary:
         with Path(summary).open("a", encoding="utf-8") as file:

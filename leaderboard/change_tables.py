@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from xml.etree import ElementTree
 
-from unfooled.leaderboard.verdicts import MEANING, Change, Comparison, p_word, signed
+from unfooled.leaderboard.verdicts import MEANING, Change, Comparison, number, p_word, signed
 
 HEADINGS = ("Change", "Before ↑", "After ↑", "Difference [95 %]", "p", "Interpreter", "Cell", "Note")
 LEGEND = (
@@ -20,7 +20,7 @@ def _words(change: Change) -> list[str]:
     """A line as people read it; empty where there is no number."""
     sure = change.low == change.low
     difference = f"{signed(change.difference)} [{signed(change.low)}, {signed(change.high)}]" if sure else ""
-    numbers = [f"{v:.3f}".replace("-", "−") if v == v else "" for v in (change.before, change.after)]
+    numbers = [number(v) if v == v else "" for v in (change.before, change.after)]
     p = p_word(change.p).removeprefix("p ").removeprefix("= ") if change.p == change.p else ""
     return [change.mark, *numbers, difference, p, *map(_printable, (change.interpreter, change.cell, change.note))]
 

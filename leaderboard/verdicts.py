@@ -62,7 +62,7 @@ class Change:
     def numbers(self) -> str:
         """``stability 0.81 → 0.74, difference −0.07 [−0.09, −0.05], p < 0.0001``"""
         ends = "" if self.low != self.low else f" [{signed(self.low)}, {signed(self.high)}], {p_word(self.p)}"
-        return f"stability {self.before:.3f} → {self.after:.3f}, difference {signed(self.difference)}{ends}"
+        return f"stability {number(self.before)} → {number(self.after)}, difference {signed(self.difference)}{ends}"
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,11 @@ class Comparison:
         worse = [c for c in self.of("-") if c.difference == c.difference]
         worst = min(worse, key=lambda c: c.difference, default=None)
         return f" Worst: {worst.interpreter} on {worst.cell}, by {signed(worst.difference)}." if worst else ""
+
+
+def number(value: float) -> str:
+    """Three digits behind the point."""
+    return f"{value:.3f}".replace("-", "−")
 
 
 def signed(value: float) -> str:
