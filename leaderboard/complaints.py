@@ -11,6 +11,7 @@ from unfooled.leaderboard.entry import Entry
 from unfooled.leaderboard.names import printable
 from unfooled.plugins import near_miss
 
+LINKS = ("code", "paper")
 MOST = 20
 """complaints that are shown of one file"""
 
@@ -39,4 +40,6 @@ def _complaint(problem: Mapping) -> Complaint:
         return Complaint(where, f"is no field{near_miss(steps[-1], known) or '; leave it out'}")
     if problem["type"] == "missing":
         return Complaint(where, "is missing; every entry has it")
+    if problem["type"] == "string_pattern_mismatch" and steps[-1] in LINKS:
+        return Complaint(where, f"is {printable(repr(problem['input']))}; a plain https:// link is right")
     return Complaint(where, f"{problem['msg'][:200]}, not {printable(repr(problem['input']))}")

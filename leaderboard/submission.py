@@ -20,7 +20,7 @@ from unfooled.leaderboard.reference import Reference, shipped
 from unfooled.plugins import near_miss
 from unfooled.records import Run
 from unfooled.store import publish
-from unfooled.types import UnfooledError
+from unfooled.types import UnfooledError, UnknownPart
 
 DIGITS = 6
 POLARITY = "absolute"
@@ -29,7 +29,7 @@ POLARITY = "absolute"
 class NotSubmittable(UnfooledError):
     """A run that is no entry, with everything that is missing."""
 
-    exit_code = 3
+    exit_code = 1
 
 
 def from_run(
@@ -81,18 +81,15 @@ def file_name(entry: Entry) -> str:
 
 
 def the_label(run: Run, method: str) -> str:
-    """The label under which a run asked this method. Raises NotSubmittable where it did not, or more than once."""
+    """The label under which a run asked this method; a label itself goes before a reference. Raises UnknownPart."""
     known = run.header["interpreters"]
-    found = [label for label, facts in known.items() if method in (label, facts["use"])]
+    found = [method] if method in known else [label for label, facts in known.items() if facts["use"] == method]
     if len(found) == 1:
         return found[0]
-    if not found:
-        raise NotSubmittable(
-            f"submit: the run did not ask {method!r}{near_miss(method, known) or '; it asked ' + ', '.join(known)}"
-        )
-    raise NotSubmittable(
-        f"submit: the run asked {method!r} {len(found)} times; name one with --label: {', '.join(found)}"
-    )
+    if found:
+        raise UnknownPart(f"submit: the run asked {method!r} as {' and as '.join(found)}; name one of these")
+    hint = near_miss(method, known) or f"; it asked {', '.join(known)}"
+    raise UnknownPart(f"submit: the run did not ask {method!r}{hint}")
 
 
 def missing(run: Run, label: str, reference: Reference) -> Iterator[str]:

@@ -15,6 +15,7 @@ import synthetic_rows as synthetic
 from unfooled.leaderboard import entry as schema
 from unfooled.leaderboard import names, parts, ranking, submission
 from unfooled.leaderboard.submission import NotSubmittable
+from unfooled.types import UnknownPart
 
 SCHEMA = Path(__file__).parents[1] / "leaderboard" / "schema.json"
 
@@ -134,7 +135,10 @@ def test_links_and_names_are_checked_before_anything_is_written(made, known):
 
 def test_a_method_is_found_by_its_reference_or_its_label(made):
     assert submission.the_label(made, "mine:cam") == submission.the_label(made, "cam") == "cam"
-    with pytest.raises(NotSubmittable, match="did not ask 'cma'; did you mean 'cam'"):
+    twice = {"cam(k=1)": {"use": "cam"}, "cam(k=2)": {"use": "cam"}}
+    with pytest.raises(UnknownPart, match=r"asked 'cam' as cam\(k=1\) and as cam\(k=2\)"):
+        submission.the_label(replace(made, header={"interpreters": twice}), "cam")
+    with pytest.raises(UnknownPart, match="did not ask 'cma'; did you mean 'cam'"):
         submission.the_label(made, "cma")
 
 
