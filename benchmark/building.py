@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -182,14 +183,13 @@ def _limited(chosen: Images, limit: int | None) -> Images:
 
 def load_twins(setting: Setting, store: Store, chosen: Images, device: str = "cpu") -> list[Twin]:
     """Original, honest and fooled twins from the store, randomised ones from their seeds."""
-    builder = Builder(setting, store, device)
-
     classes = len(certificate(setting, store, setting.honest_key)["classes"])
+    original = Builder(setting, store, device).load(store.find("weights", setting.original_key), classes)
 
     def stored(key: str) -> nn.Module:
-        return builder.load(store.find("weights", key), classes)
+        twin = copy.deepcopy(original)  # quicker than another one made from nothing
+        return training.freeze(models.load_weights(twin, store.find("weights", key)))
 
-    original = stored(setting.original_key)
     found = [Twin("original", original), Twin("honest", stored(setting.honest_key))]
     found += [Twin("fooled", stored(setting.fooled_key(c)), cell=c.name) for c in setting.suite.cells]
     words = (setting.original_key,)

@@ -19,6 +19,7 @@ Kind = Literal["interpreters", "manipulations", "metrics", "datasets", "models",
 KINDS: tuple[Kind, ...] = ("interpreters", "manipulations", "metrics", "datasets", "models")
 
 
+@functools.cache  # what is installed does not change while a process runs, and reading it takes 30 ms
 def _entry_points(kind: Kind) -> dict[str, importlib.metadata.EntryPoint]:
     return {e.name: e for e in importlib.metadata.entry_points(group=f"unfooled.{kind}")}
 

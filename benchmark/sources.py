@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib.util
 import inspect
@@ -39,7 +40,9 @@ def _files(module: ModuleType) -> list[Path]:
     found, waiting = {module.__name__: own}, [module.__name__]
     while waiting:
         name = waiting.pop()
-        for other in _imported(name, found[name]):
+        path = found[name]
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        for other in _imported(package, path.read_bytes()):
             path = _path(other) if other not in found and _belongs(other, module.__name__) else None
             if path and "site-packages" not in path.parts and _near(path, own, module.__name__):
                 found[other] = path
@@ -68,17 +71,17 @@ def _path(name: str) -> Path | None:
     return path.resolve() if path and path.suffix == ".py" and path.is_file() else None
 
 
-def _imported(name: str, path: Path) -> set[str]:
-    """Names of what a module's source imports; of ``from a import b`` both ``a`` and ``a.b``, which may be a module."""
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+@functools.cache
+def _imported(package: str, source: bytes) -> frozenset[str]:
+    """What a source imports, by name; of ``from a import b`` both ``a`` and ``a.b``, which may be a module."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = _absolute(node, package)
             found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
-    return {word for word in found if word}
+    return frozenset(found - {""})
 
 
 def _absolute(node: ast.ImportFrom, package: str) -> str:
