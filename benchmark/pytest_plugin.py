@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from unfooled.records import Run
 
 MARK = (
@@ -107,17 +109,16 @@ def _demand(wanted: Wanted, made: Run) -> None:
     at = made.header["interpreters"].get(label, {}).get("at", "input")
     table = ranking.scores(made.rows, made.header, at=at)
     found = table[table["interpreter"] == label].iloc[0]
-    missing = found["reason"] if found["transfer"] != found["transfer"] else ""
-    if missing or found["transfer"] < wanted.min_stability:
-        low = (
-            f"has a stability of {found['transfer']:.2f} on {wanted.suite}, and {wanted.min_stability:.2f} is demanded"
-        )
-        pytest.fail(f"{label} {_unscored(made, label, missing) or low}; see {_report(made)}", pytrace=False)
+    if found["reason"] or found["transfer"] < wanted.min_stability:
+        pytest.fail(f"{label} {_complaint(wanted, made, label, found)}; see {_report(made)}", pytrace=False)
 
 
-def _unscored(made: Run, label: str, reason: str) -> str:
+def _complaint(wanted: Wanted, made: Run, label: str, found: pd.Series) -> str:
+    suite = made.header["suite"]["name"]
     failures = [f["reason"] for f in made.header["failures"] if f["interpreter"] == label]
-    return f"has no stability on {made.header['suite']['name']}: {(failures or [reason])[0]}" if reason else ""
+    if found["reason"]:
+        return f"has no stability to be judged by on {suite}: {(failures or [found['reason']])[0]}"
+    return f"has a stability of {found['transfer']:.2f} on {suite}, and {wanted.min_stability:.2f} is demanded"
 
 
 def _report(made: Run) -> Path:
