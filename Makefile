@@ -39,6 +39,12 @@ adaptive: .venv/installed
 interop: .venv/installed-test
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test,interop]"
 
+browser: .venv/installed-test
+	command -v chromium || apt-get install -y --no-install-recommends chromium
+	$(BIN)/python -m pip install -q -r tests/browser/requirements.txt
+	npm install --no-save --silent axe-core
+	UNFOOLED_AXE=node_modules/axe-core/axe.min.js $(BIN)/python -m pytest -q tests/browser
+
 lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
