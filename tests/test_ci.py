@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
+import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from test_regression import SMOKE, changed, failed, lowered, run
 
@@ -286,3 +292,64 @@ def test_the_drops_are_planted_at_the_size_of_smoke():
     """64 images, 2 cells: what test_regression says of power is said of the shipped suite."""
     smoke = suite.load("smoke")
     assert (smoke.images, len(smoke.cells), len(smoke.settings())) == (SMOKE.images, len(SMOKE.cells()), 1)
+
+
+# What the documentation and the workflow say
+
+ROOT = Path(__file__).parents[1]
+WORKFLOW = ROOT / ".github" / "workflows" / "unfooled.yml"
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", (ROOT / "docs" / "ci.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_every_command_of_the_page_is_one():
+    hook = yaml.safe_load(blocks("yaml")[1])["repos"][0]["hooks"][0]["entry"]
+    commands = [line for block in blocks("sh") for line in block.splitlines()] + [hook]
+    assert len(commands) == 5
+    for line in commands:
+        program, name, *words = shlex.split(line)
+        assert program == "unfooled"
+        cli.main.commands[name].make_context(name, words, resilient_parsing=False)
+
+
+def test_every_line_of_the_pages_workflow_is_an_input_of_ours():
+    called = yaml.safe_load(blocks("yaml")[0])["jobs"]["unfooled"]
+    inputs = workflow()["on"]["workflow_call"]["inputs"]
+    assert called["uses"].split("@")[0].endswith(str(WORKFLOW.relative_to(ROOT)))
+    assert {k for k, v in inputs.items() if v.get("required")} <= called["with"].keys() <= inputs.keys()
+
+
+def workflow() -> dict:
+    """YAML 1.1 reads the word ``on`` as true."""
+    content = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))
+    return content | {"on": content[True]}
+
+
+def test_inputs_reach_the_workflows_shell_as_variables_only():
+    inputs = workflow()["on"]["workflow_call"]["inputs"]
+    steps = workflow()["jobs"]["ci"]["steps"]
+    assert not any("${{" in step.get("run", "") for step in steps)
+    used = set(re.findall(r"\$\{\{ inputs\.([\w-]+) \}\}", WORKFLOW.read_text(encoding="utf-8")))
+    assert used == set(inputs)
+
+
+def test_the_workflows_own_step_runs(method, tiny):
+    """The very text of its step, in bash, with inputs that would do harm if they were ever commands."""
+    (step,) = [s for s in workflow()["jobs"]["ci"]["steps"] if "unfooled ci" in s.get("run", "")]
+    given = {
+        "INTERPRETER": "grad_cam",
+        "BASELINE": "$(touch harm).parquet",
+        "SUITE": str(tiny.file),
+        "FAIL_ON": "worse",
+    }
+    assert given.keys() == step["env"].keys()
+    scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ended = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", step["run"]],
+        env=os.environ | given | {"PATH": scripts}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 5
+    assert "$(touch harm).parquet: no baseline there" in ended.stderr
+    assert not (method / "harm").exists()
