@@ -36,7 +36,7 @@ def run(
     UnfooledError for what the caller can mend.
     """
     from unfooled import runner
-    from unfooled.suite import as_part
+    from unfooled.specs import as_part
 
     options = runner.Options(jobs, device, Path(store) if store else None, Path(out), refit)
     return runner.run(runner.prepared(suite, data, seed, limit), [as_part(i) for i in interpreters], options)

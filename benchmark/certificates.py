@@ -48,7 +48,7 @@ class Rates:
     published: float
     """share of images whose test loss lies in the manipulation's interval (Heo et al. 2019)"""
     on_kept: float
-    """the same among images whose prediction was kept"""
+    """of the images whose prediction was kept, the share that is fooled and not silent"""
     not_silent: float
     """the same, a silent map counting as not fooled"""
     null: float

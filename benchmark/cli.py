@@ -101,7 +101,7 @@ def run(
     """
     from unfooled import runner
     from unfooled.progress import bar
-    from unfooled.suite import as_part
+    from unfooled.specs import as_part
 
     chosen = runner.prepared(suite, data, seed, limit)
     extra = tuple(as_part(i) for i in interpreters)
@@ -200,7 +200,7 @@ def report(run: Path) -> None:
 def doctor(ctx: click.Context, interpreter: str) -> None:
     """Is an INTERPRETER (name or module:Name) fit to be run? Exit code 1 when it is not."""
     from unfooled import doctor as examination
-    from unfooled.suite import as_part
+    from unfooled.specs import as_part
 
     named = as_part(interpreter)
     findings = examination.examine(plugins.build("interpreters", named), named.label)

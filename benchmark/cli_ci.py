@@ -113,7 +113,7 @@ def ci(
     from unfooled import ci as check
     from unfooled import runner
     from unfooled.progress import bar
-    from unfooled.suite import as_part
+    from unfooled.specs import as_part
 
     known = baseline.exists()
     if not known and baseline_missing == "fail" and not update_baseline:

@@ -78,7 +78,7 @@ def _wanted(item: pytest.Item) -> Wanted | None:
 def _run(config: pytest.Config, wanted: Wanted) -> Run:
     """Made once per process; what another process has finished is taken from the store."""
     from unfooled import ci, runner
-    from unfooled.suite import as_part
+    from unfooled.specs import as_part
     from unfooled.types import UnfooledError
 
     made = config.stash.setdefault(_RUNS, {})
@@ -103,7 +103,7 @@ def _folder(config: pytest.Config) -> Path:
 
 def _demand(wanted: Wanted, made: Run) -> None:
     from unfooled.leaderboard import ranking
-    from unfooled.suite import as_part
+    from unfooled.specs import as_part
 
     label = as_part(wanted.interpreter).label
     at = made.header["interpreters"].get(label, {}).get("at", "input")

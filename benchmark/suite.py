@@ -7,80 +7,21 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 import yaml
-from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from unfooled import plugins
+from unfooled import plugins, sources
 from unfooled.certificates import Gates
+from unfooled.plugins import Kind
+from unfooled.specs import Architecture, CellSpec, PartField, SuiteError
 from unfooled.store import digest
 from unfooled.training import Fit, Recipe
 from unfooled.types import Part, Polarity, UnfooledError
 
 VERSION = 1
 """of everything that decides what a fitted or fooled network is; raised when the same words would give other weights"""
-
-
-class SuiteError(UnfooledError):
-    """A suite file is missing or says something that no suite says."""
-
-
-def part(value: object) -> Part:
-    """``name`` or ``{use: name, argument: value, …}`` → Part, nested ones included."""
-    if isinstance(value, Part):
-        return value
-    if isinstance(value, str):
-        return Part(value)
-    if isinstance(value, dict) and isinstance(value.get("use"), str):
-        rest = {str(k): v for k, v in value.items() if k != "use"}
-        return Part(value["use"], {k: part(v) if _names_a_part(k, v) else v for k, v in rest.items()})
-    raise ValueError("is no part; a part is a name, or {use: name, argument: value, …}")
-
-
-def as_part(text: str) -> Part:
-    """``name``, ``module:Name`` or ``name?samples=32&sigma=0.2`` → Part; values are read as YAML. Raises SuiteError."""
-    use, _, query = text.partition("?")
-    pairs = (item.partition("=") for item in query.split("&") if item)
-    try:
-        return part({"use": use, **{key: yaml.safe_load(value) for key, _, value in pairs}})
-    except yaml.YAMLError as error:
-        raise SuiteError(f"{text}: an argument is not YAML; name?samples=32&sigma=0.2 is right") from error
-
-
-def _names_a_part(argument: str, value: object) -> bool:
-    """A mapping with ``use``, or a bare name given for ``of``, which is what a wrapper wraps."""
-    return (isinstance(value, dict) and "use" in value) or (argument == "of" and isinstance(value, str))
-
-
-PartField = Annotated[Part, BeforeValidator(part)]
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """One network of a suite; with each of its seeds it is a setting."""
-
-    name: str
-    model: PartField
-    seeds: tuple[int, ...] = (0,)
-    fit: Fit | None = field(default_factory=Fit)
-    """how the original is fitted; null where the model brings its own weights"""
-    recipe: Recipe = field(default_factory=Recipe)
-    """how every twin is fine-tuned"""
-
-
-@dataclass(frozen=True)
-class CellSpec:
-    """A manipulation against an interpreter, and the declared search over the weight of its loss."""
-
-    manipulation: PartField
-    against: PartField
-    weights: tuple[float, ...] = ()
-    """tried in this order until a twin passes the gates and is fooled; none: the manipulation's own weight"""
-
-    @property
-    def name(self) -> str:
-        return f"{self.manipulation.label}:{self.against.label}"
 
 
 @dataclass(frozen=True)
@@ -122,7 +63,7 @@ class Suite:
     @property
     def digest(self) -> str:
         """Stands for what is asked and how it is scored, not for whom: one more interpreter moves nobody's numbers."""
-        return digest("suite", VERSION, replace(self, data_dir=None, interpreters=()))
+        return digest("suite", VERSION, replace(self, data_dir=None, interpreters=(), note=""))
 
     def settings(self) -> list[Setting]:
         return [Setting(self, a, seed) for a in self.architectures for seed in a.seeds]
@@ -143,7 +84,8 @@ class Setting:
     @property
     def original_key(self) -> str:
         a = self.architecture
-        return digest("original", VERSION, self.suite.dataset, a.model, a.fit, self.seed)
+        made_by = _foreign_code(("datasets", self.suite.dataset), ("models", a.model))
+        return digest("original", VERSION, self.suite.dataset, a.model, a.fit, self.seed, *made_by)
 
     @property
     def honest_key(self) -> str:
@@ -151,7 +93,8 @@ class Setting:
 
     def fooled_key(self, cell: CellSpec) -> str:
         """Names the outcome of a cell's whole search, so it depends on gates and weights too."""
-        return digest("fooled", VERSION, self.honest_key, cell, self.suite.gates, self.suite.judged)
+        made_by = _foreign_code(("manipulations", cell.manipulation), ("interpreters", cell.against))
+        return digest("fooled", VERSION, self.honest_key, cell, self.suite.gates, self.suite.judged, *made_by)
 
     def certificate_key(self, cell: CellSpec) -> str:
         """Names what is said of a cell's twin: that depends on whom the suite's other cells attack as well."""
@@ -163,6 +106,11 @@ class Setting:
         """Names the chosen images: they depend on every twin of the setting."""
         s = self.suite
         return digest("images", VERSION, [self.fooled_key(c) for c in s.cells], self.honest_key, s.images, s.pairs)
+
+
+def _foreign_code(*parts: tuple[Kind, Part]) -> list[str]:
+    """What the parts' code is, of those that a user's module brings: ours changes with ``VERSION``."""
+    return [sources.fingerprint(part, kind) for kind, part in parts if ":" in part.use]
 
 
 def load(source: str | Path) -> Suite:

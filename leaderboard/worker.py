@@ -81,7 +81,7 @@ class _Asked:
         import torch
 
         from unfooled import blocks, plugins, sentinel  # noqa: F401  what forks would else import again, each of them
-        from unfooled.suite import part
+        from unfooled.specs import part
 
         torch.set_num_threads(1)
         self.folder, self.device = folder, first["device"]

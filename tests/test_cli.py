@@ -256,12 +256,12 @@ def process(*words, cwd, **environment):
 def test_the_installed_command_runs_and_resumes(tiny, tmp_path):
     """A stranger's module in the working directory, two processes, and nothing to do the second time."""
     (tmp_path / "mine.py").write_text("def method(model, inputs, targets):\n    return inputs * model(inputs).mean()\n")
-    words = ("run", tiny.file, "-i", "mine:method", "--jobs", 2, "--no-report", "--store", tiny.store)
-    done = process(*words, cwd=tmp_path)
+    words = ("run", tiny.file, "-i", "mine:method", "--no-report", "--store", tiny.store)
+    done = process(*words, "--jobs", 2, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "mine:method" in done.stdout
     assert "4/4 " in done.stderr, "plain progress where there is no terminal"
-    again = process(*words, cwd=tmp_path)
+    again = process(*words, "--jobs", 1, cwd=tmp_path)
     assert again.returncode == 0
     assert again.stdout == done.stdout
 

@@ -1,6 +1,7 @@
 """A suite file becomes a frozen suite, or one line that says what is wrong with it."""
 
 import copy
+import sys
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from conftest import TINY
 
 from unfooled import plugins
 from unfooled import suite as suites
-from unfooled.suite import SuiteError, as_part, part
+from unfooled.specs import SuiteError, as_part, part
 from unfooled.types import Part
 
 
@@ -230,6 +231,22 @@ def test_networks_are_shared_between_suites_that_make_them_alike(loaded):
     assert {k for k, v in keys(fewer).items() if v == keys(loaded)[k]} == {"original", "honest", "location"}
     heavier = replace(loaded, cells=(replace(loaded.cells[0], weights=(4.0,)), loaded.cells[1]))
     assert {k for k, v in keys(heavier).items() if v == keys(loaded)[k]} == {"original", "honest"}
+
+
+def test_a_users_own_code_stands_in_the_keys_of_what_it_makes(loaded, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "my_attacked.py"
+    seen = []
+    for scale in (1, 2):
+        file.write_text(f"def method(model, inputs, targets, create_graph=False):\n    return {scale} * inputs\n")
+        sys.modules.pop("my_attacked", None)
+        cell = replace(loaded.cells[0], against=Part("my_attacked:method"))
+        seen.append(keys(replace(loaded, cells=(cell, loaded.cells[1]))))
+    assert {k for k in seen[0] if seen[0][k] != seen[1][k]} == {"location", "told", "images"}
+
+
+def test_a_note_is_words_and_no_number(loaded):
+    assert replace(loaded, note="strongly compressed").digest == loaded.digest
 
 
 def test_data_are_looked_for_where_the_command_says(loaded, tmp_path):
