@@ -82,7 +82,13 @@ def test_the_tests_own_failure_goes_first(project):
     assert "is demanded" not in result.stdout.str()
 
 
-def test_a_failing_interpreter_is_said_with_its_reason(project):
+@pytest.fixture
+def no_report(monkeypatch):
+    """Reports take seconds; one test makes a real one."""
+    monkeypatch.setattr("unfooled.report.write", lambda run: None)
+
+
+def test_a_failing_interpreter_is_said_with_its_reason(project, no_report):
     project.makepyfile(marked("def test_it(): pass", interpreter="plugged_methods:Broken", min_stability=0.1))
     result = run(project)
     result.assert_outcomes(failed=1)
@@ -90,7 +96,7 @@ def test_a_failing_interpreter_is_said_with_its_reason(project):
     assert "ValueError: out of order" in result.stdout.str()
 
 
-def test_an_insensitive_interpreter_is_said_with_its_reason(project):
+def test_an_insensitive_interpreter_is_said_with_its_reason(project, no_report):
     project.makepyfile(marked("def test_it(): pass", interpreter="constant", min_stability=0.1))
     result = run(project)
     result.assert_outcomes(failed=1)
