@@ -91,8 +91,12 @@ def _notes(base: Run, new: Run, settings: tuple[str, ...]) -> Iterator[str]:
 
 
 def judged(changes: Sequence[Change], alpha: float, least: float) -> Iterator[Change]:
-    """Marks for the tested lines, after their p-values are corrected together."""
-    corrected = intervals.holm(np.array([c.p for c in changes]))
+    """Marks for the tested lines, after their p-values are corrected together.
+
+    Lines where nothing differs have p = 1 for sure: they can never fail, so they cost the others nothing.
+    """
+    found = np.array([c.p for c in changes])
+    corrected = np.where(found < 1, intervals.holm(np.where(found < 1, found, np.nan)), found)
     for change, p in zip(changes, corrected, strict=True):
         sure = p < alpha and abs(change.difference) >= least
         moved = "-" if change.difference < 0 else "+"

@@ -107,7 +107,8 @@ class Comparison:
 
     def _verdict(self) -> str:
         changed = "An interpreter changed." if self.fail_on == "change" else "An interpreter got worse."
-        words = {WORSE: changed, INCOMPLETE: "An interpreter no longer works.", FINE: "No regression."}
+        fine = "No change." if self.fail_on == "change" else "No regression."
+        words = {WORSE: changed, INCOMPLETE: "An interpreter no longer works.", FINE: fine}
         return words.get(self.exit_code, "Nothing can be compared.")
 
     def _worst(self) -> str:

@@ -340,6 +340,12 @@ def test_holm_over_all_lines():
     assert [c.mark for c in regression.judged([*changes, changes[0]], 0.005, 0.02)] == ["~", "~", "-", "x", "~"]
 
 
+def test_lines_where_nothing_differs_cost_the_others_nothing():
+    sure, same = Change("~", "a", before=0.5, after=0.4, p=0.004), Change("~", "b", before=0.5, after=0.5, p=1.0)
+    found = list(regression.judged([same, sure, same], 0.005, 0.02))
+    assert [(c.mark, c.p) for c in found] == [("~", 1), ("-", 0.004), ("~", 1)]
+
+
 # How often it errs
 
 
