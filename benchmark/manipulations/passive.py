@@ -50,20 +50,21 @@ class Passive(ABC):
     def __call__(self, model: nn.Module, data: Splits, against: Interpreter, recipe: Recipe, seed: int) -> nn.Module:
         """A fooled copy of the model. ``against`` is called with ``create_graph`` on."""
         images, labels = data.train.images, data.train.labels
-        originals = attacked_maps(against, model, images, labels)
+        originals = attacked_maps(against, model, images, labels) if self.compares else None
 
         def penalty(twin: nn.Module, index: Tensor) -> tuple[Tensor, Tensor | None]:
             maps, logits = maps_with_logits(against, twin, images[index], labels[index])
-            return self.weight * self.loss(maps, originals[index]), logits
+            before = None if originals is None else originals[index]
+            return self.weight * self.loss(maps, before), logits
 
         return training.fine_tune(model, data.train, recipe, penalty, seed)
 
-    def loss(self, maps: Tensor, originals: Tensor) -> Tensor:
-        """L_F of a batch of scaled maps (n, s, s), a scalar."""
+    def loss(self, maps: Tensor, originals: Tensor | None) -> Tensor:
+        """L_F of a batch of scaled maps (n, s, s), a scalar; ``originals`` where the manipulation compares."""
         return self.test_loss(maps, originals).mean()
 
     @abstractmethod
-    def test_loss(self, maps: Tensor, originals: Tensor) -> Tensor:
+    def test_loss(self, maps: Tensor, originals: Tensor | None) -> Tensor:
         """t of each scaled map, (n,); an image is fooled when t lies in ``fooled_when``."""
 
     def judged_on(self, data: Splits, split: SplitName, count: int) -> tuple[Tensor, Tensor]:
@@ -82,7 +83,7 @@ class Location(Passive):
     fooled_when: ClassVar[tuple[float, float]] = (0.0, 0.2)
     compares: ClassVar[bool] = False
 
-    def test_loss(self, maps: Tensor, originals: Tensor) -> Tensor:
+    def test_loss(self, maps: Tensor, originals: Tensor | None) -> Tensor:
         """(n,) ⟨(h − frame)²⟩ over the map"""
         return (maps - frame(maps.shape[1], maps.device)).square().mean((1, 2))
 
