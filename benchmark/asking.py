@@ -16,7 +16,7 @@ from unfooled.metrics import prepared
 from unfooled.suite import Setting
 from unfooled.types import Interpreter, Maps, Metric, Part, Twin, UnfooledError
 
-SHOWN = 4
+SHOWN = 3
 """Test images per setting whose maps are kept for the gallery."""
 
 
@@ -61,8 +61,8 @@ class Answer:
     """the rows of docs/design.md"""
     root: str
     """Merkle root over the rounded maps"""
-    shown: dict[str, Maps]
-    """``twin/cell`` → the maps of the first few test images, for the gallery"""
+    shown: dict[str, np.ndarray]
+    """``twin/cell`` → the maps of the first few test images as a gallery draws them: half precision, largest |h| 1"""
     localisation: dict[str, dict[str, float]]
     """``twin/cell`` → mass inside the object's mask and pointing game; empty without masks"""
 
@@ -92,7 +92,7 @@ class Interview:
             first = {i: maps_of[suite.polarities[0]] for i, maps_of in sorted(answers.items())}
             hashes += [leaf for one in first.values() for leaf in merkle.leaves(one)]
             if number == 0 and images.split == "test":
-                shown = {names[i]: m[:SHOWN] for i, m in first.items() if asked[i].draw == 0}
+                shown = {names[i]: _drawn(m[:SHOWN]) for i, m in first.items() if asked[i].draw == 0}
             if images.masks is not None:
                 placed.append(localisation.figures(names, list(first.values()), images.masks[rows].numpy()))
         values, silent = (np.concatenate(parts, -1) for parts in zip(*chunks, strict=True))
@@ -194,6 +194,13 @@ class Interview:
         flat = own.reshape(len(own), -1)
         shuffled = stream.permuted(flat, axis=1).reshape(own.shape)
         return measure.against(state, shuffled)
+
+
+def _drawn(some: Maps) -> np.ndarray:
+    """Each map over its largest |h|, which no picture of it shows, in half precision."""
+    largest = np.abs(some).max((1, 2), keepdims=True)
+    drawable = (largest > 0) & np.isfinite(largest)
+    return np.divide(some, largest, out=np.zeros_like(some), where=drawable).astype(np.float16)
 
 
 def interview(

@@ -157,14 +157,15 @@ def trait(part: Part, name: str, default: object) -> object:
     return plugins.trait(plugins.build("interpreters", part), name, default)
 
 
+def pictured(setting: Setting) -> bool:
+    """One seed of each architecture shows its maps: a page has no room for more, nor has a package."""
+    return setting.seed == setting.architecture.seeds[0]
+
+
 def _save_gallery(suite: Suite, store: Store, made: Run) -> None:
     """Maps and images of the first few test images of each architecture's first seed, for the report."""
     content: dict[str, np.ndarray] = {}
-    seen: set[str] = set()
-    for s in suite.settings():
-        if s.architecture.name in seen:
-            continue
-        seen.add(s.architecture.name)
+    for s in filter(pictured, suite.settings()):
         chosen = building.images(s, store)[0]
         content[f"{s.name}//image"] = chosen.images[: asking.SHOWN].numpy()
         content[f"{s.name}//target"] = chosen.targets[: asking.SHOWN].numpy()

@@ -214,7 +214,8 @@ def _interview(setting: Setting, part: Part, store: Store, device: str, key: str
         "localisation": answer.localisation,
         "cost": cost.measure(part, twins[0].model, splits[0].images[:4], splits[0].targets[:4], device),
     }
-    store.put("gallery", key, ".npz", lambda p: np.savez_compressed(p, **answer.shown))
+    if gathering.pictured(setting):
+        store.put("gallery", key, ".npz", lambda p: np.savez_compressed(p, **answer.shown))
     return store.put("rows", key, ".parquet", lambda p: records.write_rows(p, answer.rows, header))
 
 
