@@ -130,8 +130,12 @@ def answers(
 
 
 def _finished(setting: Setting, cell: CellSpec, store: Store) -> bool:
-    told = [key(setting, cell), certificate_key(setting, cell)]
-    return bool(store.find("weights", told[0])) and all(store.find("certificates", k) for k in told)
+    return bool(store.find("weights", key(setting, cell))) and _told(setting, cell, store)
+
+
+def _told(setting: Setting, cell: CellSpec, store: Store) -> bool:
+    """Is the certificate there? Of the baselines it ships with the rows, while the weights can be made again."""
+    return all(store.find("certificates", k) for k in (key(setting, cell), certificate_key(setting, cell)))
 
 
 def _make(builder: Builder, missing: list[CellSpec]) -> None:
@@ -160,7 +164,7 @@ def described(suite: Suite, parts: Iterable[Part], extent: Extent, store: Store)
     for part in parts:
         family = plugins.trait(plugins.build("interpreters", part), "family", "other")
         for cell in cells(suite, part, extent):
-            told = {s.name: _certificate(s, cell, store) for s in settings(suite, extent) if _finished(s, cell, store)}
+            told = {s.name: _certificate(s, cell, store) for s in settings(suite, extent) if _told(s, cell, store)}
             if told:
                 about = {"manipulation": cell.manipulation.label, "against": part.label, "family": family}
                 found[name_of(cell)] = {**about, "adaptive_for": part.label, "certificates": told}
@@ -201,11 +205,11 @@ class Attack(Judge):
     @property
     def means(self) -> str:
         """How it is attacked, for the certificate."""
-        steps = self.setting.architecture.recipe.steps
+        steps = self.recipe.steps
         return "gradient" if self.by_gradient else f"gradient-free, {Effort().queries(steps)} queries"
 
     def twin(self, weight: float) -> nn.Module:
-        manipulation, recipe = replace(self.manipulation, weight=weight), self.setting.architecture.recipe
+        manipulation, recipe = replace(self.manipulation, weight=weight), self.recipe
         if self.by_gradient and self.passes == 1 and self.light == self.whole:
             attacked = plugins.attackable(self.whole, self.cell.against.label)
             return manipulation(self.original, self.data, attacked, recipe, self.setting.seed)
@@ -224,7 +228,7 @@ class Attack(Judge):
     def _by_gradient(self, manipulation: Passive) -> nn.Module:
         """The recipe with a fooling loss on some images a step, so that a step costs about ``PASSES`` passes."""
         attacked = plugins.attackable(self.light, self.cell.against.label)
-        target, recipe = self._target(manipulation, attacked), self.setting.architecture.recipe
+        target, recipe = self._target(manipulation, attacked), self.recipe
         count = self._images(recipe.batch)
         stream = seeding.generator("adaptive", self.setting.seed)
 
@@ -236,7 +240,7 @@ class Attack(Judge):
 
     def _by_queries(self, manipulation: Passive) -> nn.Module:
         """The recipe with the fooling loss known by calls of the interpreter alone."""
-        effort, recipe = replace(Effort(), images=self._images(Effort().images)), self.setting.architecture.recipe
+        effort, recipe = replace(Effort(), images=self._images(Effort().images)), self.recipe
         target = self._target(manipulation, self.light)
         return blackbox.fool(target, self.original, self.data.train, recipe, self.setting.seed, effort)
 

@@ -13,6 +13,7 @@ from unfooled import aopc, certificates, plugins, seeding, training
 from unfooled.certificates import Kept
 from unfooled.manipulations.fooling import attacked_maps
 from unfooled.suite import CellSpec, Setting
+from unfooled.training import Recipe
 from unfooled.types import Batch, Manipulation, Splits
 
 
@@ -30,10 +31,14 @@ class Judge:
     def manipulation(self) -> Manipulation:
         return plugins.build("manipulations", self.cell.manipulation)
 
+    @property
+    def recipe(self) -> Recipe:
+        return self.setting.recipe(self.cell)
+
     def twin(self, weight: float) -> nn.Module:
         against = plugins.attackable(plugins.build("interpreters", self.cell.against), self.cell.against.label)
         manipulation = replace(self.manipulation, weight=weight)
-        return manipulation(self.original, self.data, against, self.setting.architecture.recipe, self.setting.seed)
+        return manipulation(self.original, self.data, against, self.recipe, self.setting.seed)
 
     def _kept(self, twin: nn.Module, batch: Batch) -> Kept:
         return certificates.kept(self.original, twin, batch)
@@ -85,7 +90,7 @@ def search(judge: Judge, say: Callable[[str], None]) -> tuple[nn.Module, dict[st
     """
     gates, tries = judge.setting.suite.gates, []
     best, best_rate, weight_of_best, status = judge.honest, -math.inf, None, "resisted"
-    for weight in judge.cell.weights or (judge.manipulation.weight,):
+    for weight in judge.setting.weights(judge.cell) or (judge.manipulation.weight,):
         say(f"{judge.setting.name}: {judge.cell.name}, weight {weight:g}")
         twin = rounded(judge.twin(weight))
         outcome = judge.tune(twin)
@@ -102,7 +107,7 @@ def search(judge: Judge, say: Callable[[str], None]) -> tuple[nn.Module, dict[st
         "status": status,
         "weight": weight_of_best,
         "tries": tries,
-        "recipe": asdict(judge.setting.architecture.recipe),
+        "recipe": asdict(judge.recipe),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -60,6 +61,16 @@ class Architecture:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """What a cell is fooled with on one architecture."""
+
+    weights: tuple[float, ...] = ()
+    """none: those of the cell"""
+    rate: float | None = None
+    """of the fine-tuning; none: that of the architecture's recipe, which is the honest twin's"""
+
+
+@dataclass(frozen=True)
 class CellSpec:
     """A manipulation against an interpreter, and the declared search over the weight of its loss."""
 
@@ -67,6 +78,8 @@ class CellSpec:
     against: PartField
     weights: tuple[float, ...] = ()
     """tried in this order until a twin passes the gates and is fooled; none: the manipulation's own weight"""
+    tuned: Mapping[str, Tuning] | None = None
+    """architecture's name → what differs there"""
 
     @property
     def name(self) -> str:

@@ -21,6 +21,10 @@ from safetensors import SafetensorError
 from unfooled.types import Part, UnfooledError
 
 
+JOINED_LATER = frozenset({"precision", "tuned"})
+"""fields that came when networks lay under keys already: while they hold None, they stand in no key"""
+
+
 class Damaged(UnfooledError):
     """A frozen file does not match the hash in its name."""
 
@@ -36,7 +40,7 @@ def plain(value: object) -> object:
     if isinstance(value, Part):
         return {"use": value.use, "arguments": {k: plain(v) for k, v in sorted(value.arguments.items())}}
     if is_dataclass(value) and not isinstance(value, type):
-        return {"type": type(value).__name__, **{k: plain(v) for k, v in asdict(value).items()}}
+        return {"type": type(value).__name__, **{k: plain(v) for k, v in asdict(value, dict_factory=_said).items()}}
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -44,6 +48,11 @@ def plain(value: object) -> object:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     raise TypeError(f"store: a key cannot hold {type(value).__name__}; it holds plain values and Parts")
+
+
+def _said(fields: list[tuple[str, object]]) -> dict[str, object]:
+    """A dataclass's fields as a key holds them."""
+    return {name: value for name, value in fields if value is not None or name not in JOINED_LATER}
 
 
 def digest(*words: object) -> str:

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from unfooled import plugins, sources
 from unfooled.certificates import Gates
 from unfooled.plugins import Kind
-from unfooled.specs import Architecture, CellSpec, PartField, SuiteError
+from unfooled.specs import Architecture, CellSpec, PartField, SuiteError, Tuning
 from unfooled.store import digest
 from unfooled.training import Fit, Recipe
 from unfooled.types import Part, Polarity, UnfooledError
@@ -87,6 +87,18 @@ class Setting:
         made_by = _foreign_code(("datasets", self.suite.dataset), ("models", a.model))
         return digest("original", VERSION, self.suite.dataset, a.model, a.fit, self.seed, *made_by)
 
+    def weights(self, cell: CellSpec) -> tuple[float, ...]:
+        """The cell's declared search on this architecture."""
+        return self._tuning(cell).weights or cell.weights
+
+    def recipe(self, cell: CellSpec) -> Recipe:
+        """How the cell's twin is fine-tuned: as the honest one, but for a rate of its own where the suite names one."""
+        recipe = self.architecture.recipe
+        return replace(recipe, rate=self._tuning(cell).rate or recipe.rate)
+
+    def _tuning(self, cell: CellSpec) -> Tuning:
+        return (cell.tuned or {}).get(self.architecture.name, Tuning())
+
     @property
     def honest_key(self) -> str:
         return digest("honest", VERSION, self.original_key, self.architecture.recipe)
@@ -94,7 +106,10 @@ class Setting:
     def fooled_key(self, cell: CellSpec) -> str:
         """Names the outcome of a cell's whole search, so it depends on gates and weights too."""
         made_by = _foreign_code(("manipulations", cell.manipulation), ("interpreters", cell.against))
-        return digest("fooled", VERSION, self.honest_key, cell, self.suite.gates, self.suite.judged, *made_by)
+        here = replace(cell, weights=self.weights(cell), tuned=None)
+        own_recipe = [r for r in [self.recipe(cell)] if r != self.architecture.recipe]
+        gates, judged = self.suite.gates, self.suite.judged
+        return digest("fooled", VERSION, self.honest_key, here, gates, judged, *made_by, *own_recipe)
 
     def certificate_key(self, cell: CellSpec) -> str:
         """Names what is said of a cell's twin: that depends on whom the suite's other cells attack as well."""
@@ -166,7 +181,8 @@ def _first(error: ValidationError) -> str:
 
 def _fields_at(parents: list) -> list[str]:
     """The fields that the dataclass at this place of a suite takes."""
-    places = {"architectures": Architecture, "cells": CellSpec, "fit": Fit, "recipe": Recipe, "gates": Gates}
+    places = {"architectures": Architecture, "cells": CellSpec, "tuned": Tuning}
+    places |= {"fit": Fit, "recipe": Recipe, "gates": Gates}
     named = [p for p in parents if isinstance(p, str) and p in places]
     return list(get_type_hints(places[named[-1]] if named else Suite))
 
@@ -209,6 +225,10 @@ def _names(suite: Suite) -> Iterator[str]:
             yield f"{what}: there are none; one at least is right"
         for twice in sorted({n for n in found if found.count(n) > 1}):
             yield f"{what}: {twice!r} stands there twice; once is right"
+    for c in suite.cells:
+        for name in sorted({*(c.tuned or ())} - {a.name for a in suite.architectures}):
+            hint = plugins.near_miss(name, [a.name for a in suite.architectures])
+            yield f"cells: {c.name} is tuned for {name!r}, which is none of the architectures{hint}"
     if len({c.manipulation for c in suite.cells if c.manipulation.use == "active"}) > 1:
         yield "cells: active fooling swaps one pair of classes in a suite; give all the same two"
 
@@ -217,6 +237,8 @@ def _counts(suite: Suite) -> Iterator[str]:
     places = [("", suite, ("images", "chunk", "draws", "pairs", "judged"))]
     for i, a in enumerate(suite.architectures):
         places += [(f"architectures[{i}].{n}.", r, ("steps", "batch", "rate")) for n, r in _recipes(a)]
+    for i, c in enumerate(suite.cells):
+        places += [(f"cells[{i}].tuned.{n}.", t, ("rate",)) for n, t in (c.tuned or {}).items() if t.rate is not None]
     for prefix, holder, words in places:
         for word in words:
             if getattr(holder, word) <= 0:

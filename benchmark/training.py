@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,9 @@ class Recipe:
     distillation: float = 1.0
     clip: float = 1.0
     """largest norm of a step's gradient; one bad batch of a fooling loss must not end a twin"""
+    precision: Literal["bfloat16", "float16"] | None = None
+    """of the networks' passes, and of the maps made from them, where half of it is enough; weights and losses stay
+    float32. None: float32 throughout"""
 
 
 Penalty = Callable[[nn.Module, Tensor], tuple[Tensor, Tensor | None]]
@@ -83,20 +87,37 @@ def fine_tune(original: nn.Module, train: Batch, recipe: Recipe, penalty: Penalt
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _height(recipe, step))
     teacher = log_probabilities(original, train.images) if recipe.distillation else None
     stream = seeding.generator("fine-tune", *words)
+    device = next(model.parameters()).device.type
+    # Gradients in float16 fall below what it can hold: they are scaled up on the way. bfloat16 has float32's range.
+    scaler = torch.amp.GradScaler(device, enabled=recipe.precision == "float16")
     for index in _batches(len(train), recipe.batch, recipe.steps, stream):
-        fooling, logits = penalty(model, index) if penalty else (0.0, None)
-        if logits is None:
-            logits = model(train.images[index].contiguous(memory_format=torch.channels_last))
+        with _passes(recipe, device):
+            fooling, logits = penalty(model, index) if penalty else (0.0, None)
+            if logits is None:
+                logits = model(train.images[index].contiguous(memory_format=torch.channels_last))
+        logits = logits.float()
         loss = F.cross_entropy(logits, train.labels[index]) + fooling
         if teacher is not None:
             kept = F.kl_div(F.log_softmax(logits, 1), teacher[index], reduction="batchmean", log_target=True)
             loss = loss + recipe.distillation * kept
         optimiser.zero_grad()
-        loss.backward()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimiser)
         nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimiser.step()
+        scaler.step(optimiser)
+        scaler.update()
         schedule.step()
     return freeze(model)
+
+
+def _passes(recipe: Recipe, device: str) -> AbstractContextManager:
+    """Where the network's passes run in the recipe's precision.
+
+    Nothing is cached: a weight cast first where no gradient is recorded would stay without one.
+    """
+    if recipe.precision is None:
+        return nullcontext()
+    return torch.autocast(device, getattr(torch, recipe.precision), cache_enabled=False)
 
 
 def _height(recipe: Recipe, step: int) -> float:

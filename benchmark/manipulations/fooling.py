@@ -48,7 +48,10 @@ def attacked_maps(
 def maps_with_logits(
     interpreter: Interpreter, model: nn.Module, images: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """Scaled maps that carry a graph, and the logits of the same forward pass where the interpreter made one."""
+    """Scaled maps that carry a graph, and the logits of the same forward pass where the interpreter made one.
+
+    Maps made in half precision are scaled in float32, and so is what a loss makes of them.
+    """
     with tapped(model) as seen:
         raw = interpreter(model, images, targets)
-    return scaled(interpreter, raw), logits_of(seen, images)
+    return scaled(interpreter, torch.as_tensor(raw).float()), logits_of(seen, images)
