@@ -20,7 +20,6 @@ from safetensors import SafetensorError
 
 from unfooled.types import Part, UnfooledError
 
-
 JOINED_LATER = frozenset({"precision", "tuned"})
 """fields that came when networks lay under keys already: while they hold None, they stand in no key"""
 
