@@ -1,0 +1,254 @@
+"""The reference results as a page, pictures and small tables: ``python -m unfooled.leaderboard.publication RUN``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Mapping
+from itertools import islice
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from unfooled import figures, records
+from unfooled.leaderboard import carryover, claims, heo, literature, multiverse, pairing, ranking, tables
+from unfooled.leaderboard.claims import Condition, Estimate, Finding
+from unfooled.leaderboard.evidence import Evidence
+from unfooled.plots import style
+from unfooled.records import Run
+from unfooled.store import publish
+
+PICTURES = ("stability", "transfer", "aopc")
+DASH = "–"
+
+
+def write(run: Run, photographs: Run | None, docs: Path, reference: Path) -> list[Path]:
+    """The page and its pictures in ``docs``, the tables in ``reference``; returns what was written."""
+    evidence = Evidence(run)
+    carry = carryover.carry_over(run, photographs) if photographs else None
+    found = findings(evidence, carry)
+    files = {docs / "findings.md": page(evidence, found, carry).encode()}
+    files |= {docs / "pictures" / f"findings-{name}.png": content for name, content in pictures(evidence).items()}
+    stem = f"{run.header['suite']['name']}-v{run.header['suite']['version']}"
+    files |= {reference / f"{stem}{end}": text.encode() for end, text in results(evidence, found).items()}
+    for path, content in files.items():
+        publish(path, lambda temporary, content=content: temporary.write_bytes(content))
+    return list(files)
+
+
+def findings(evidence: Evidence, carry: carryover.CarryOver | None) -> dict[str, Finding]:
+    """Every claim under its key: Heo et al.'s, the suite's own, others', and whether photographs agree."""
+    found = [*heo.findings(evidence), literature.canaries(evidence), *literature.findings(evidence)]
+    found += [carryover.finding(carry)] if carry else []
+    return {one.key: one for one in found}
+
+
+def page(evidence: Evidence, found: Mapping[str, Finding], carry: carryover.CarryOver | None) -> str:
+    """The page in Markdown."""
+    environment = Environment(
+        loader=PackageLoader("unfooled.leaderboard"), undefined=StrictUndefined, keep_trailing_newline=True,
+        autoescape=False,  # Markdown, and every outside word goes through ``md`` or the tables' own escape
+    )  # fmt: skip
+    environment.filters |= FILTERS
+    text = environment.get_template("findings.md").render(
+        f=found, short=list(found.values()), carry=carry, carried=_carried(carry), controls=_controls(evidence),
+        ranked=evidence.found.table, groups=_groups(evidence), unranked=_unranked(evidence.found.table),
+        **_ground(evidence), **_extremes(evidence),
+    )  # fmt: skip
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _ground(e: Evidence) -> dict[str, object]:
+    header, table = e.run.header, e.found.table
+    about = header["settings"].values()
+    return {
+        "suite": header["suite"],
+        "versions": header["versions"],
+        "created": header["created"][:10],
+        "n_settings": e.settings,
+        "n_cells": sum(not c.get("adaptive_for") for c in header["cells"].values()),
+        "models": list(dict.fromkeys(str(s["model"]) for s in about)),
+        "datasets": list(dict.fromkeys(str(s["dataset"]).split("(")[0] for s in about)),
+        "n_canaries": int(table["canary"].sum()),
+        "n_real": int((~table["canary"]).sum()),
+        "images": " and ".join(dict.fromkeys(str(sum((s.get("images") or {}).values())) for s in about)),
+    }
+
+
+def _groups(e: Evidence) -> dict[str, int]:
+    """How many of the ranked interpreters, canaries apart, these networks tell apart."""
+    real = e.found.table[e.found.table["rank"].notna() & ~e.found.table["canary"]]
+    letters = {letter for tie in real["tie"] for letter in re.findall(r"[a-z]|\(\d+\)", tie)}
+    pairs = pairing.pairwise(e.run.rows, e.run.header)
+    pairs = pairs[pairs["a"].isin(real["interpreter"]) & pairs["b"].isin(real["interpreter"])]
+    apart = int((pairs["p_holm"] < ranking.ALPHA).sum())
+    return {"ranked": len(real), "groups": len(letters), "pairs": len(pairs), "apart": apart}
+
+
+def _extremes(e: Evidence) -> dict[str, tuple[str, Estimate] | None]:
+    """The most and the least stable of the ranked, and who falls lowest when its own family is attacked."""
+    spreads = {"transfer": e.spread("transfer"), "attacked": e.spread("attacked")}
+    ranked = {c: e.ranked[np.isfinite(s.value[e.ranked])] for c, s in spreads.items()}
+
+    def one(column: str, sign: int) -> tuple[str, Estimate] | None:
+        if not len(ranked[column]):
+            return None
+        i = ranked[column][np.argmax(sign * spreads[column].value[ranked[column]])]
+        return e.study.interpreters[i], claims.of(spreads[column], i)
+
+    return {"best": one("transfer", 1), "last": one("transfer", -1), "hit": one("attacked", -1)}
+
+
+def _unranked(table: pd.DataFrame) -> list[tuple[str, str]]:
+    real = table[table["rank"].isna() & ~table["canary"]]
+    return list(zip(real["interpreter"], real["reason"], strict=True))
+
+
+def _controls(e: Evidence) -> pd.DataFrame:
+    """What the controls do to the ranked interpreters, the most stable first."""
+    spreads = {"stability (transfer)": e.spread("transfer"), "top re-drawn": e.control("randomised_top"),
+               "another class explained": e.control("wrong_class")}  # fmt: skip
+    noise = e.found.table.set_index("interpreter")["self_noise"]
+    order = e.ranked[np.argsort(-spreads["stability (transfer)"].value[e.ranked], kind="stable")]
+    return pd.DataFrame(
+        {"interpreter": e.study.interpreters[i], **{name: claims.of(s, i) for name, s in spreads.items()},
+         "self-noise": noise[e.study.interpreters[i]]}
+        for i in order
+    )  # fmt: skip
+
+
+def _carried(carry: carryover.CarryOver | None) -> pd.DataFrame:
+    if carry is None:
+        return pd.DataFrame()
+    order = np.argsort(-carry.first, kind="stable")
+    values = {"scenes": carry.first[order], "photographs": carry.second[order]}
+    return pd.DataFrame({"interpreter": np.array(carry.interpreters)[order], **values})
+
+
+def pictures(evidence: Evidence) -> dict[str, bytes]:
+    """The report's figures that the page shows, as PNG files; those that the run has nothing for are left out."""
+    drawn = {d.name: d.figure for d in islice(figures.drawings(evidence.found, []), 5)}
+    return {name: style.png(drawn[name]) for name in PICTURES if drawn.get(name) is not None}
+
+
+def results(evidence: Evidence, found: Mapping[str, Finding]) -> dict[str, str]:
+    """End of a file's name → what is worth keeping of the run: tables and findings, no rows."""
+    rows, header = evidence.run.rows, evidence.run.header
+    kept = {key: header[key] for key in ("suite", "created", "versions", "settings", "metrics") if key in header}
+    about = {**kept, "findings": [_as_data(one) for one in found.values()]}
+    return {
+        ".csv": tables.as_csv(evidence.found.table),
+        ".json": tables.as_json(evidence.found.table),
+        "-cells.csv": tables.as_csv(ranking.by(rows, header, "cell")),
+        "-models.csv": tables.as_csv(ranking.by(rows, header, "model")),
+        "-metrics.csv": tables.as_csv(ranking.by(rows, header, "metric")),
+        "-pairs.csv": tables.as_csv(pairing.pairwise(rows, header)),
+        "-ranks.csv": tables.as_csv(multiverse.rank_ranges(evidence.found.ranks)),
+        "-certificates.csv": tables.as_csv(evidence.found.certificates),
+        "-findings.json": json.dumps(_finite(about), indent=1, ensure_ascii=False) + "\n",
+    }
+
+
+def _as_data(one: Finding) -> dict[str, object]:
+    conditions = [{**dataclasses.asdict(c), "states": c.states, "state": c.state} for c in one.conditions]
+    return {"key": one.key, "claim": one.claim, "source": one.source, "verdict": one.verdict, "conditions": conditions}
+
+
+def _finite(value: object) -> object:
+    """The same as JSON can hold it: undefined numbers are null."""
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def number(value: object, digits: int = 2) -> str:
+    """Rounded, with a true minus; – where undefined."""
+    if value is None or not np.isfinite(float(value)):
+        return DASH
+    text = f"{float(value):.{digits}f}"
+    return (text.removeprefix("-") if float(text) == 0 else text).replace("-", "−")
+
+
+def interval(estimate: Estimate, digits: int = 2) -> str:
+    """``0.95 [0.88, 1.01]``, with the p of a paired difference."""
+    text = number(estimate.value, digits)
+    if np.isfinite([estimate.low, estimate.high]).all():
+        text += f" [{number(estimate.low, digits)}, {number(estimate.high, digits)}]"
+    return text + (f", p {_p_value(estimate.p)}" if np.isfinite(estimate.p) else "")
+
+
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.2g}"
+
+
+def _found(what: Condition) -> str:
+    if len(what.estimates) == 1:
+        return interval(what.estimates[0])
+    words = {"holds": "holds for {}", "open": "open for {}", "fails": "fails for {}", "undefined": "untested for {}"}
+    counts = [(text, what.states.count(state)) for state, text in words.items()]
+    return f"of {len(what.estimates)}: " + ", ".join(t.format(n) for t, n in counts if n) if what.estimates else DASH
+
+
+def _settings(what: Condition) -> str:
+    counts = sorted({e.n for e in what.estimates if e.n})
+    return DASH if not counts else str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
+
+
+def _markdown_table(frame: pd.DataFrame) -> str:
+    """Estimates with their intervals, numbers rounded, words escaped."""
+    words = frame.map(_cell)
+    rows = [list(words.columns), ["---"] * words.shape[1], *words.to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) if len(frame) else ""
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, Estimate):
+        return interval(value)
+    return number(value) if isinstance(value, (float, np.floating)) else _escaped(str(value))
+
+
+def _escaped(text: str) -> str:
+    clean = "".join(c if c.isprintable() else " " for c in text)
+    return re.sub(r"([\\|<_*`\[\]])", r"\\\1", clean)
+
+
+def _ranking(table: pd.DataFrame) -> str:
+    """The headline's first columns; legend and reasons are told elsewhere."""
+    shown = tables.shown(table[table["rank"].notna()])
+    return _markdown_table(shown)
+
+
+FILTERS: dict[str, Callable] = {
+    "num": number,
+    "ci": interval,
+    "md": _escaped,
+    "p_value": _p_value,
+    "found": _found,
+    "settings": _settings,
+    "main": lambda one: interval(one.main),
+    "in_words": lambda state: {"undefined": DASH}.get(state, state),
+    "names": lambda names: ", ".join(f"`{n}`" for n in names),
+    "table": _markdown_table,
+    "ranking": _ranking,
+}
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path, exists=True))
+@click.option("--photographs", type=click.Path(path_type=Path, exists=True), help="A run of cifar10, to compare.")
+@click.option("--docs", type=click.Path(path_type=Path), default=Path("docs"), show_default=True)
+@click.option("--reference", type=click.Path(path_type=Path), default=Path("leaderboard/reference"), show_default=True)
+def main(run: Path, photographs: Path | None, docs: Path, reference: Path) -> None:
+    """Write the findings of RUN as a page with pictures, and its tables."""
+    for path in write(records.load(run), photographs and records.load(photographs), docs, reference):
+        click.echo(path)
+
+
+if __name__ == "__main__":
+    main()
