@@ -186,10 +186,8 @@ def load_weights(model: nn.Module, path: Path | str) -> nn.Module:
     for a missing file, one that is not safetensors (pickles are never read), or the first name or shape that misfits.
     """
     where = f"weights {path}"
-    if not Path(path).is_file():
-        raise DataError(f"{where}: no such file; name a safetensors file")
     try:
-        state = load_file(str(path))
+        state = load_file(weights_file(path))
     except (SafetensorError, OSError) as error:
         raise DataError(
             f"{where}: cannot be read as safetensors ({error}); write it with safetensors.torch.save_file"
@@ -200,6 +198,13 @@ def load_weights(model: nn.Module, path: Path | str) -> nn.Module:
         raise DataError(f"{where}: {misfit}")
     net.load_state_dict(state, strict=False)  # strict but for batch counters, which older files lack and nothing reads
     return model
+
+
+def weights_file(path: Path | str) -> Path:
+    """The path, if there is a file. Raises DataError."""
+    if not Path(path).is_file():
+        raise DataError(f"weights {path}: no such file; name a safetensors file, under --data where that is given")
+    return Path(path)
 
 
 def _with_weights(model: nn.Module, weights: str | None) -> nn.Module:
