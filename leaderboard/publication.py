@@ -214,8 +214,15 @@ def _cell(value: object) -> str:
 
 
 def _escaped(text: str) -> str:
-    clean = "".join(c if c.isprintable() else " " for c in text)
-    return re.sub(r"([\\|<_*`\[\]])", r"\\\1", clean)
+    return re.sub(r"([\\|<_*`\[\]])", r"\\\1", _clean(text))
+
+
+def _code(text: str) -> str:
+    return f"`{_clean(text).replace('`', '')}`"
+
+
+def _clean(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _ranking(table: pd.DataFrame) -> str:
@@ -233,7 +240,8 @@ FILTERS: dict[str, Callable] = {
     "settings": _settings,
     "main": lambda one: interval(one.main),
     "in_words": lambda state: {"undefined": DASH}.get(state, state),
-    "names": lambda names: ", ".join(f"`{n}`" for n in names),
+    "code": _code,
+    "names": lambda names: ", ".join(map(_code, names)),
     "table": _markdown_table,
     "ranking": _ranking,
 }

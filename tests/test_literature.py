@@ -27,8 +27,6 @@ BATTERY = (
 QUIET = World(
     (*BATTERY, *CANARIES), images=10, metrics=("mse", "hog", "ssim"), own_sd=0.02, cell_sd=0.02, image_sd=0.05
 )
-    (*BATTERY, *CANARIES), images=10, metrics=("mse", "hog", "ssim"), own_sd=0.02, cell_sd=0.02, image_sd=0.05
-)
 
 
 @pytest.fixture(scope="module")
@@ -364,12 +362,13 @@ def test_what_is_kept_is_small_and_readable(published):
 
 
 def test_words_from_outside_do_not_break_the_page(made):
-    evil = Truth("x|y](z)\n# <b>", "gradients", 0.7)
+    evil = Truth("x|y](z)\n# <b>", "gradients", 0.99)  # it wins, so the page speaks of it
     run = made(replace(QUIET, truths=(*BATTERY, evil)))
     found = Evidence(run)
     page = publication.page(found, publication.findings(found, None), None)
     assert "\n# <b>" not in page
-    assert "x|y" not in page
+    assert "x\\|y\\](z) # \\<b>" in page
+    assert "`x|y](z) # <b>`" in page
 
 
 def test_numbers_read_as_numbers():
