@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -37,6 +38,48 @@ def leaderboard() -> None:
 
 
 @leaderboard.command()
+@click.argument("run", type=FILE)
+@click.option("--code", required=True, metavar="URL", help="Where the catalogue's source can be read: an https link.")
+@click.option("--by", default="", help="Who submits them.")
+@click.option("--out", type=FOLDER, default=ENTRIES, show_default=True, help="Where the entries are written.")
+def baselines(run: Path, code: str, by: str, out: Path) -> None:
+    """Pack every interpreter of RUN that is unfooled's own, under its usual name, with its paper.
+
+    Says everything that is missing of any of them, and then writes nothing.
+    """
+    from unfooled import records
+    from unfooled.leaderboard import baselines as ours
+
+    for path in ours.submit(records.load(run), out, code=code, by=by):
+        click.echo(path)
+
+
+@leaderboard.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--out", type=FOLDER, required=True, help="Where SETTING.npz is written, for each setting.")
+@click.option("--jobs", "-j", type=click.IntRange(1), default=os.cpu_count(), show_default=True, help="Processes.")
+@click.option("--suite", help="The suite's file, where the entry is of none that ships.")
+@click.option("--store", type=FOLDER, help="Where the suite's networks lie.  [default: ~/.cache/unfooled]")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, …")
+@click.pass_context
+def maps(
+    ctx: click.Context, file: Path, out: Path, jobs: int, suite: str | None, store: Path | None, device: str
+) -> None:
+    """Draw the maps of an entry of your own again and keep them, to be shown later: `check FILE --maps DIR`.
+
+    Runs the interpreter in this very process. Only the machine and versions of the run surely round every pixel alike;
+    exit code 1 where the maps do not make the entry's root.
+    """
+    from unfooled.leaderboard import showing
+
+    complaints = showing.draw_again(file, suite, store, out, device, jobs)
+    for complaint in complaints:
+        click.echo(complaint)
+    click.echo(out)
+    ctx.exit(1 if complaints else 0)
+
+
+@leaderboard.command()
 @click.argument("paths", type=FILE, nargs=-1)
 @click.option("--maps", type=FOLDER, help="Revealed maps of the one entry that is checked: SETTING.npz each.")
 @click.option("--schema", is_flag=True, help="Print the JSON schema of entries instead.")
@@ -57,31 +100,44 @@ def check(ctx: click.Context, paths: tuple[Path, ...], maps: Path | None, schema
 
 
 @leaderboard.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("paths", type=FILE, nargs=-1)
 @click.option("--cells", type=click.IntRange(1), default=3, show_default=True, help="How many to recompute.")
 @click.option("--seed", "nonce", help="What is added to the entry's digest to draw them.  [default: drawn anew]")
 @click.option("--no-challenge", is_flag=True, help="Leave out the freshly fooled network.")
+@click.option("--jobs", "-j", type=click.IntRange(1), default=1, show_default=True, help="Entries at a time.")
 @click.option("--suite", help="The suite's file, where the entry is of none that ships.")
 @click.option("--store", type=FOLDER, help="Where the suite's networks lie.  [default: ~/.cache/unfooled]")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, …")
-@click.option("--seconds", type=click.IntRange(1), default=600, show_default=True, help="Processor time for a batch.")
+@click.option(
+    "--enough",
+    type=click.IntRange(0),
+    default=60,
+    show_default=True,
+    help="Begin no further setting that would end past this many seconds of processor time.",
+)
+@click.option(
+    "--seconds", type=click.IntRange(1), default=600, show_default=True, help="Processor time, then it failed."
+)
 @click.option("--memory", type=click.FloatRange(0.1), default=4, show_default=True, help="Resident GiB.")
 @click.pass_context
 def verify(
     ctx: click.Context,
-    file: Path,
+    paths: tuple[Path, ...],
     cells: int,
     nonce: str | None,
     no_challenge: bool,
+    jobs: int,
     suite: str | None,
     store: Path | None,
     device: str,
+    enough: int,
     seconds: int,
     memory: float,
 ) -> None:
-    """Recompute parts of an entry in a sandbox and write NAME.verified.json beside it.
+    """Recompute parts of entries in a sandbox and write NAME.verified.json beside each.
 
-    Exit code 0 where it is verified, 1 where it differs, 3 where it cannot be recomputed, 4 without its networks.
+    PATHS are entries, or folders, of which those that are not verified yet are taken. Exit code 0 where all are
+    verified, 1 where one differs, 3 where one cannot be recomputed, 4 without its networks.
     """
     import secrets
 
@@ -89,12 +145,19 @@ def verify(
     from unfooled.leaderboard.sandbox import Limits
 
     limits = Limits(seconds, int(memory * 2**30))
-    options = verifying.Options(cells, nonce or secrets.token_hex(8), not no_challenge, device, limits)
-    found = verifying.verify_file(file, suite, store, options, lambda text: click.echo(text, err=True))
-    for reason in found.reasons:
-        click.echo(f"{file.name}: {reason}")
-    click.echo(verifying.summary(found))
-    ctx.exit({"verified": 0, "differs": 1, "failed": 3}[found.outcome])
+    options = verifying.Options(cells, enough, nonce or secrets.token_hex(8), not no_challenge, device, limits)
+    files = verifying.to_verify(paths or (ENTRIES,))
+    codes = {0}
+    for file, found in verifying.verify_files(files, suite, store, options, jobs, _say):
+        for line in verifying.lines(file, found):
+            click.echo(line)
+        codes.add(verifying.exit_code(found))
+    click.echo(f"{len(files)} entries, nonce {options.nonce}", err=True)
+    ctx.exit(next(code for code in (2, 1, 4, 3, 0) if code in codes))
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 @leaderboard.command()

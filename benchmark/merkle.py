@@ -11,10 +11,14 @@ from unfooled.maps import min_max
 from unfooled.types import Maps
 
 
+def rounded(maps: Maps) -> np.ndarray:
+    """Each map min–max scaled and rounded to bytes, so that float noise seldom changes it: uint8 (n, h, w)."""
+    return np.rint(np.nan_to_num(min_max(maps)) * 255).astype(np.uint8)
+
+
 def leaves(maps: Maps) -> list[bytes]:
-    """SHA-256 of each map, min–max scaled and rounded to bytes, so that float noise seldom changes it."""
-    rounded = np.rint(np.nan_to_num(min_max(maps)) * 255).astype(np.uint8)
-    return [hashlib.sha256(b"map" + m.tobytes()).digest() for m in rounded]
+    """SHA-256 of each rounded map; maps that are rounded already have the same."""
+    return [hashlib.sha256(b"map" + m.tobytes()).digest() for m in rounded(maps)]
 
 
 def root(hashes: Iterable[bytes]) -> str:

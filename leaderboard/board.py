@@ -158,6 +158,7 @@ def _record(row: Standing) -> dict[str, object]:
         "verified": verified.outcome if verified else "",
         "verified_reported": verified.reported if verified else None,
         "verified_recomputed": verified.recomputed if verified else None,
+        "unchecked": "; ".join(verified.unchecked) if verified else "",
         "gap": verified.challenge.gap if verified and verified.challenge else None,
         "metrics_counted": row.counted,
         "coverage": scores.coverage,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from unfooled import intervals, seeding
+from unfooled import building, intervals, seeding
 from unfooled.building import Builder
 from unfooled.certificates import Gates
 from unfooled.intervals import Spread
@@ -54,10 +54,18 @@ def setting(entry: Entry, metrics: Sequence[Part], nonce: str) -> Setting:
     return suite.settings()[0]
 
 
-def make(what: Setting, folder: Path) -> None:
-    """Fit and fool the networks of the challenge, into a store in this folder."""
+def is_made(what: Setting, store: Store) -> bool:
+    """Do the challenge's networks lie in the store? Every entry that is verified with the same nonce shares them."""
+    return all(store.find(kind, key) for kind, key in building.needed(what))
+
+
+def make(what: Setting, store: Store) -> None:
+    """Fit and fool the networks of the challenge, or wait for the process that is at it."""
     torch.set_num_threads(1)
-    Builder(what, Store(folder), "cpu", lambda text: None).all()
+    store.root.mkdir(parents=True, exist_ok=True)
+    with (store.root / ".challenge.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        Builder(what, store, "cpu", lambda text: None).all()
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,14 @@ def check(paths: Iterable[Path], references: Mapping[str, Reference] | None = No
     return found
 
 
+def unverified(folder: Path) -> list[Path]:
+    """The entries in a folder beside which no verification of this very file lies; unreadable ones too."""
+    files = [p for p in _files(folder) if p.suffix == SUFFIX and not p.name.endswith(VERIFIED)]
+    read = [filed for path in files for filed in _read(path, Checked())]
+    done = {f.path for f in read if _with_verification(f, Checked()).verified}
+    return [path for path in files if path not in done]
+
+
 def named_suite(path: Path) -> str:
     """The suite that an entry's file names. Raises Refused for a file that is no entry."""
     found = Checked()

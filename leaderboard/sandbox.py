@@ -48,9 +48,14 @@ class Limits:
     """What an interpreter may take altogether."""
 
     seconds: int = 600
-    """of processor time; the same on the clock, four times over, since machines are shared"""
+    """of processor time of the process and its children; on the clock four times that, since machines are shared"""
     memory: int = 4 * 2**30
     """resident bytes of the process and its children"""
+
+    @property
+    def clock(self) -> int:
+        """Seconds on the clock."""
+        return 4 * self.seconds
 
 
 def prefix() -> list[str]:
@@ -86,6 +91,7 @@ class Worker:
     """where the maps lie, as the caller takes it"""
     traits: dict = field(default_factory=dict)
     """what the interpreter declares of itself"""
+    began: float = field(default_factory=time.monotonic)
     lines: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
     models: dict[int, tuple[str, nn.Module]] = field(default_factory=dict)
     broke: str = ""
@@ -117,9 +123,11 @@ class Worker:
         try:
             self.process.stdin.write(json.dumps(content) + "\n")
             self.process.stdin.flush()
-            line = self.lines.get(timeout=4 * self.limits.seconds)
-        except (OSError, queue.Empty):
+            line = self.lines.get(timeout=self.limits.clock)
+        except OSError:
             line = None
+        except queue.Empty:
+            line, self.broke = None, self.broke or f"ran for more than {self.limits.clock} s"
         try:
             reply = json.loads(line or "")
         except ValueError:
@@ -133,6 +141,16 @@ class Worker:
         self.kill()
         said = (self.folder / "stderr").read_bytes()[-300:].decode("utf-8", "replace").strip().splitlines()
         return f"ended without an answer ({printable(said[-1], 200) if said else 'it said nothing'})"
+
+    @property
+    def clock(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self.began
+
+    @property
+    def spent(self) -> float:
+        """Seconds of processor time so far; seconds on the clock where the system does not tell."""
+        return usage(self.process.pid).seconds or self.clock
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
@@ -209,28 +227,44 @@ def _listen(worker: Worker) -> None:
 
 def _watch(worker: Worker) -> None:
     """Kill the process once its tree holds more memory, or has run longer, than its limits say."""
-    end = time.monotonic() + 4 * worker.limits.seconds
+    limits = worker.limits
     while worker.process.poll() is None:
-        if resident(worker.process.pid) > worker.limits.memory:
-            worker.broke = f"took more than {worker.limits.memory / 2**30:.1f} GiB of memory"
-        elif time.monotonic() > end:
-            worker.broke = f"ran for more than {4 * worker.limits.seconds} s"
+        used = usage(worker.process.pid)
+        if used.memory > limits.memory:
+            worker.broke = f"took more than {limits.memory / 2**30:.1f} GiB of memory"
+        elif used.seconds > limits.seconds:
+            worker.broke = f"took more than {limits.seconds} s of processor time"
+        elif worker.clock > limits.clock:
+            worker.broke = f"ran for more than {limits.clock} s"
         if worker.broke:
             worker.kill()
             return
         time.sleep(0.1)
 
 
-def resident(pid: int) -> int:
-    """Resident bytes of a process and all its descendants; 0 where the system does not tell."""
-    parents, sizes = {}, {}
+@dataclass(frozen=True)
+class Usage:
+    """What a process and all its descendants take; zeros where the system does not tell."""
+
+    memory: int = 0
+    """resident bytes"""
+    seconds: float = 0.0
+    """of processor time, that of descendants that have ended included"""
+
+
+def usage(pid: int) -> Usage:
+    """What ``/proc`` says of a process and its descendants now."""
+    parents, sizes, ticks = {}, {}, {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        parents[int(path.parent.name)], sizes[int(path.parent.name)] = int(fields[1]), int(fields[21])
-    family = {pid}
+        one = int(path.parent.name)
+        parents[one], sizes[one] = int(fields[1]), int(fields[21])
+        ticks[one] = sum(map(int, fields[11:15]))  # its own, in user and system mode, then its ended children's
+    family = {pid} & parents.keys()
     while grown := {child for child, parent in parents.items() if parent in family} - family:
         family |= grown
-    return sum(sizes.get(p, 0) for p in family) * os.sysconf("SC_PAGE_SIZE")
+    memory, time_taken = sum(sizes[p] for p in family), sum(ticks[p] for p in family)
+    return Usage(memory * os.sysconf("SC_PAGE_SIZE"), time_taken / os.sysconf("SC_CLK_TCK"))

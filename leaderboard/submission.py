@@ -59,12 +59,17 @@ def submit(
     run: Run, method: str, folder: Path, *, name: str, code: str, by: str = "", paper: str | None = None
 ) -> Path:
     """Pack the interpreter that a run asked as ``method`` (its reference or its label) and write its file."""
+    reference, label = the_reference(run), the_label(run, method)
+    return write(from_run(run, label, reference, name=name, code=code, by=by, paper=paper), folder)
+
+
+def the_reference(run: Run) -> Reference:
+    """What the run's suite prescribes. Raises NotSubmittable for a suite that does not ship."""
     suite = run.header["suite"]["name"]
     known = shipped({suite})
     if suite not in known:
         raise NotSubmittable(f"submit: {suite!r} is no suite that ships; there are {', '.join(suites.shipped())}")
-    label = the_label(run, method)
-    return write(from_run(run, label, known[suite], name=name, code=code, by=by, paper=paper), folder)
+    return known[suite]
 
 
 def write(entry: Entry, folder: Path) -> Path:

@@ -94,6 +94,8 @@ class Verified(Model):
     outcome: Literal["verified", "differs", "failed"]
     reasons: Annotated[list[Sentence], Field(max_length=50)]
     """empty where verified"""
+    unchecked: Annotated[list[Sentence], Field(max_length=10)]
+    """what the entry reports and nobody looked at here, and why; nothing that is held against it"""
     nonce: Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_-]+$", max_length=64, strict=True)]
     """what the verifier added to the entry's digest to draw the cells; drawn anew by default"""
     cells: Annotated[list[Recomputed], Field(max_length=2000)]

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -60,6 +61,9 @@ class Stranger:
     def _loops(self, model: nn.Module, inputs: Tensor) -> None:
         while True:
             pass
+
+    def _sleeps(self, model: nn.Module, inputs: Tensor) -> None:
+        time.sleep(60)
 
     def _leaves(self, model: nn.Module, inputs: Tensor) -> None:
         os._exit(0)

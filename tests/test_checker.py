@@ -45,8 +45,9 @@ def folder(packed, tmp_path):
 
 def verification(digest: str, outcome: str = "verified") -> Verified:
     return Verified(
-        format=1, entry=digest, outcome=outcome, reasons=[], nonce="n", cells=[], reported=0.5, recomputed=0.5,
-        challenge=None, source="same", versions={"torch": "2.13.0"}, created="2026-01-02T00:00:00+00:00", seconds=1.0,
+        format=1, entry=digest, outcome=outcome, reasons=[], unchecked=["the moon"], nonce="n", cells=[], reported=0.5,
+        recomputed=0.5, challenge=None, source="same", versions={"torch": "2.13.0"},
+        created="2026-01-02T00:00:00+00:00", seconds=1.0,
         enforced=Enforced(process="separate", network="none", time="limited", memory="limited",
                           processes="own namespace", files="not enforced"),
     )  # fmt: skip

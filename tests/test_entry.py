@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import synthetic_rows as synthetic
 
+from unfooled import plugins
+from unfooled.leaderboard import baselines, names, parts, ranking, submission
 from unfooled.leaderboard import entry as schema
-from unfooled.leaderboard import names, parts, ranking, submission
 from unfooled.leaderboard.submission import NotSubmittable
-from unfooled.types import UnknownPart
+from unfooled.types import Part, UnknownPart
 
 SCHEMA = Path(__file__).parents[1] / "leaderboard" / "schema.json"
 
@@ -147,6 +148,55 @@ def test_wrapped_interpreters_come_back_as_the_part_they_were():
     method = {"reference": "smoothgrad", "parameters": arguments, "family": "gradients", "at": "input", "signed": True,
               "stochastic": True, "code": entries.CODE, "fingerprint": "0" * 16}  # fmt: skip
     assert schema.Method.model_validate(method).part.label == "smoothgrad(of=grad_cam(k=0.5), samples=8)"
+
+
+def test_every_interpreter_of_the_catalogue_has_a_name_of_its_own():
+    assert set(baselines.KNOWN) == set(plugins.names("interpreters"))
+    called = [name for name, _ in baselines.KNOWN.values()]
+    assert [names.fault(name) for name in called] == [""] * len(called)
+    assert len({names.skeleton(name) for name in called}) == len({names.slug(name) for name in called}) == len(called)
+    gradient = Part("simple_grad", {"at": "T"})
+    assert baselines.full_name(gradient) == "Gradient (at=T)"
+    assert baselines.full_name(Part("beta_smoothing", {"of": Part("simple_grad")})) == "β-smoothing of Gradient"
+    of = Part("smoothgrad", {"of": gradient, "samples": 8})
+    assert baselines.full_name(of) == "SmoothGrad of Gradient (at=T) (samples=8)"
+
+
+@pytest.fixture
+def ours(made, known, monkeypatch):
+    """The run as if some of its interpreters were the catalogue's."""
+    uses = {"gradient": "simple_grad", "smooth": "smoothgrad", "sobel": "sobel"}
+    facts = {n: f | {"use": uses.get(n, f["use"])} for n, f in made.header["interpreters"].items()}
+    monkeypatch.setattr(submission, "the_reference", lambda run: known)
+    return replace(made, header={**made.header, "interpreters": facts})
+
+
+def test_the_catalogues_interpreters_of_a_run_become_entries_at_once(ours, tmp_path):
+    paths = baselines.submit(ours, tmp_path, code=entries.CODE)
+    assert sorted(p.name for p in paths) == [f"synthetic-{n}.json" for n in ("gradient", "smoothgrad", "sobel")]
+    one = schema.Entry.model_validate(json.loads((tmp_path / "synthetic-gradient.json").read_bytes()))
+    assert (one.name, one.method.reference, one.method.paper) == (
+        "Gradient",
+        "simple_grad",
+        f"{baselines.ARXIV}1312.6034",
+    )
+
+
+def test_one_that_lacks_something_keeps_all_from_being_written(ours, tmp_path):
+    failures = [
+        {"setting": "vgg-1", "interpreter": "smooth", "reason": "boom"},
+        {"setting": "vgg-0", "interpreter": "rise(masks=4)", "reason": "bang"},
+        {"setting": "vgg-0", "interpreter": "mine:other", "reason": "nobody's business"},
+    ]
+    broken = replace(ours, header={**ours.header, "failures": failures})
+    with pytest.raises(
+        NotSubmittable, match=r"rise\(masks=4\): failed everywhere \(bang\); smooth.* failed in vgg-1"
+    ) as said:
+        baselines.submit(broken, tmp_path, code=entries.CODE)
+    assert "business" not in str(said.value)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(NotSubmittable, match="none of the catalogue's"):
+        baselines.submit(entries.run(), tmp_path, code=entries.CODE)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import resource
 import socket
 import subprocess
 import sys
@@ -19,7 +21,19 @@ import torch
 from torch import nn
 
 from unfooled import runner, seeding, suite
-from unfooled.leaderboard import challenge, checker, parts, reference, sandbox, spotcheck, submission, verify
+from unfooled.leaderboard import (
+    challenge,
+    checker,
+    parts,
+    recompute,
+    reference,
+    reveal,
+    sandbox,
+    showing,
+    spotcheck,
+    submission,
+    verify,
+)
 from unfooled.leaderboard import stability as st
 from unfooled.leaderboard.entry import VERIFIED
 from unfooled.leaderboard.sandbox import Limits, WorkerFailed
@@ -106,6 +120,117 @@ def test_a_cheat_with_a_memory_has_none_here(tiny):
     assert found.outcome == "differs"
     assert found.cells[0].fooled.reported == [1.0] * 6
     assert max(found.cells[0].fooled.recomputed) < 1
+
+
+def test_a_method_that_never_answers_has_failed(tiny, tmp_path):
+    """An entry with good figures whose interpreter, when asked again, burns its time."""
+    known = {"tiny": reference.of_suite(tiny[0], tiny[1])}
+    one = checker.check([tiny[2] / "tiny-gradient.json"], known).passed[0].entry
+    method = one.method.model_copy(update={"reference": "strangers:Stranger", "parameters": {"what": "loops"}})
+    path = submission.write(one.model_copy(update={"method": method}), tmp_path)
+    found = outcome(tiny, path, replace(QUIET, limits=Limits(6)))
+    assert (found.outcome, found.cells) == ("failed", [])
+    assert "6 s of processor time" in found.reasons[0] or "ended with signal" in found.reasons[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Slow(recompute.Work):
+    """Work whose settings take 40 s each, by a clock of its own."""
+
+    clock: list = dataclasses.field(default_factory=lambda: [0])
+
+    @property
+    def spent(self) -> float:
+        return 40.0 * len(self.clock)
+
+    def _ask_again(self, name, cells, worker, found):
+        self.clock.append(0)
+        found.cells += [f"{name} {cell}" for cell in cells]
+
+
+@pytest.mark.parametrize(("enough", "settings"), [(0, 1), (79, 1), (80, 2), (10**6, 4)])
+def test_of_a_slow_method_fewer_cells_are_asked_again_and_that_is_said(enough, settings):
+    one = entries.many(1)[0]
+    options = verify.Options(cells=5, enough=enough, nonce="n")
+    drawn = spotcheck.drawn(one, 5, "n")
+    assert len(drawn) == 4
+    slow = Slow(one, {}, Store(Path()), options, [], lambda text: None)
+    found = recompute.Found()
+    assert slow._recompute(Asked(slow), found) == pytest.approx(40)
+    assert found.cells == [f"{name} {cell}" for name in list(drawn)[:settings] for cell in drawn[name]]
+    left = 5 - len(found.cells)
+    assert found.unchecked == ([f"{left} of the drawn cells: slow, 40 s a setting"] if left else [])
+
+
+@dataclasses.dataclass
+class Asked:
+    """A worker of whom only the time it took is known."""
+
+    work: Slow
+    traits: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def spent(self) -> float:
+        return self.work.spent
+
+
+def test_a_challenge_that_would_break_the_limit_is_left_out_and_that_is_said():
+    slow = Slow(entries.many(1)[0], {}, Store(Path()), verify.Options(nonce="n", limits=Limits(100)), [], print)
+    found = recompute.Found()
+    assert slow._in_time(99, found)
+    assert not slow._in_time(101, found)
+    assert found.unchecked == ["the challenge: slow, 101 s expected in all"]
+
+
+def test_adaptive_values_are_said_to_be_unverified(tiny, monkeypatch):
+    monkeypatch.setattr(recompute.Work, "_recompute", lambda *_: 0.0)
+    one = entries.entry(
+        entries.run(replace(entries.WORLD, adaptive={"gradient|location": 0.2}, images=4)),
+        "gradient",
+        entries.reference(replace(entries.WORLD, adaptive={"gradient|location": 0.2}, images=4)),
+    )
+    settings = {s.name: s for s in tiny[0].settings()}
+    with_it = recompute.Work(one, settings, tiny[1], QUIET, [], print).done()
+    assert with_it.unchecked == ["the adaptive column: reported, not verified"]
+
+
+def test_entries_of_a_folder_are_verified_with_one_nonce_and_only_once(tiny, tmp_path):
+    _, store, folder = tiny
+    for name in ("gradient", "remembers"):
+        (tmp_path / f"tiny-{name}.json").write_bytes((folder / f"tiny-{name}.json").read_bytes())
+    files = verify.to_verify([tmp_path])
+    suite_file = folder.parent / "tiny.yaml"
+    found = dict(verify.verify_files(files, str(suite_file), store.root, QUIET, 1, print))
+    assert {path.name: v.outcome for path, v in found.items()} == {
+        "tiny-gradient.json": "verified",
+        "tiny-remembers.json": "differs",
+    }
+    assert {v.nonce for v in found.values()} == {"n"}
+    assert verify.to_verify([tmp_path]) == []
+    assert verify.to_verify(files) == files
+    (tmp_path / "tiny-gradient.json").write_text("{}")
+    assert [p.name for p in verify.to_verify([tmp_path])] == ["tiny-gradient.json"]
+    ((_, error),) = verify.verify_files(verify.to_verify([tmp_path]), str(suite_file), store.root, QUIET, 1, print)
+    assert verify.exit_code(error) == 1
+    assert "is missing" in verify.lines(Path("x.json"), error)[0]
+
+
+@pytest.mark.parametrize("name", ["gradient", "remembers"])
+def test_maps_that_are_drawn_again_make_the_entrys_root_and_a_pixel_shows(tiny, tmp_path, name):
+    what, store, folder = tiny
+    file = folder / f"tiny-{name}.json"
+    assert showing.draw_again(file, str(folder.parent / "tiny.yaml"), store.root, tmp_path) == []
+    known = {"tiny": reference.of_suite(what, store)}
+    entry = checker.check([file], known).passed[0].entry
+    with np.load(tmp_path / "vgg-0.npz") as arrays:
+        maps = arrays["test"]
+    # original, self, wrong class, honest, fooled, one randomised, one with a random top
+    assert (maps.shape[0], maps.dtype) == (7, np.uint8)
+    assert maps.shape[1] == min(entry.parts[0].images, what.images)
+    maps[3, 2, 5, 5] ^= 1
+    np.savez(tmp_path / "vgg-0.npz", test=maps)
+    (complaint,) = reveal.check(entry, tmp_path, what.chunk)
+    assert "vgg-0.npz: its maps make root" in str(complaint)
 
 
 def test_an_entry_of_other_networks_cannot_be_compared(tiny, tmp_path):
@@ -217,12 +342,20 @@ def test_misbehaviour_ends_in_one_sentence_and_the_worker_goes_on(worker, networ
     ("what", "limits", "said"),
     [
         ("hoards", Limits(60, 2**30), "took more than 1.0 GiB of memory"),
-        ("loops", Limits(4), "ended with signal|ran for more than 16 s"),  # the clock's, where the machine is busy
+        ("loops", Limits(6), "ended with signal|took more than 6 s of processor time"),
     ],
 )
 def test_a_broken_limit_ends_it(network, what, limits, said):
     with pytest.raises(WorkerFailed, match=said), stranger(limits, what=what) as started:
         started(network, IMAGES, torch.tensor([0, 1]))
+
+
+def test_whoever_sleeps_is_ended_by_the_clock(network, monkeypatch):
+    with stranger(what="sleeps") as started:
+        end = started.clock + 1
+        monkeypatch.setattr(Limits, "clock", property(lambda self: end))
+        with pytest.raises(WorkerFailed, match="ran for more than"):
+            started(network, IMAGES, torch.tensor([0, 1]))
 
 
 def test_an_interpreter_that_is_not_there_is_said_to_be_so():
@@ -249,8 +382,26 @@ def test_the_resident_memory_of_a_process_is_what_the_kernel_says():
         process.stdout.readline()
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
         kib = int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
-        assert sandbox.resident(process.pid) == pytest.approx(kib * 1024, rel=0.05)
+        assert sandbox.usage(process.pid).memory == pytest.approx(kib * 1024, rel=0.05)
         process.communicate(b"\n")
+
+
+def test_the_processor_time_of_a_process_counts_children_that_have_ended():
+    """Second source: what the system says of ended children once all is over."""
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("no /proc on this system")
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    child = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {burn!r}])"
+    code = f"{child}\n{burn}\nprint(1, flush=True); input()"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1) as process:
+        process.stdout.readline()
+        told = sandbox.usage(process.pid).seconds
+        process.communicate(b"\n")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    right = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert told >= 0.55
+    assert told == pytest.approx(right, abs=0.15)  # ticks of 10 ms, and the way out
 
 
 def test_the_challenge_is_new_for_every_nonce_and_aims_elsewhere():
@@ -287,7 +438,10 @@ def test_the_challenge_shows_a_gap(tiny, monkeypatch):
     honest = checker.check([folder / "tiny-gradient.json"], {"tiny": known}).passed[0].entry
     if checker.unranked(honest):
         pytest.skip(f"the tiny suite's gradient is {checker.unranked(honest)}")
+    fresh = challenge.setting(honest, what.metrics, QUIET.nonce)
+    assert not challenge.is_made(fresh, store)
     found = outcome(tiny, folder / "tiny-gradient.json", replace(QUIET, with_challenge=True))
+    assert challenge.is_made(fresh, store)  # for the next entry with this nonce
     assert found.challenge.low <= found.challenge.stability <= found.challenge.high
     assert found.challenge.gap == pytest.approx(found.challenge.reported - found.challenge.stability, abs=1e-5)
 

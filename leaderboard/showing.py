@@ -1,0 +1,88 @@
+"""The maps behind an entry, drawn again and kept: what ``check --maps`` holds against the entry's root later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import joblib
+import numpy as np
+import torch
+from torch import Tensor
+
+from unfooled import building, merkle, plugins, runner
+from unfooled import suite as suites
+from unfooled.asking import Interview, Question
+from unfooled.leaderboard import checker, reveal, verify
+from unfooled.leaderboard.complaints import Complaint
+from unfooled.leaderboard.reference import of_suite
+from unfooled.store import Store, publish
+from unfooled.suite import Setting
+from unfooled.types import Maps, Part
+
+
+def draw_again(
+    file: Path, suite: str | None, store: Path | None, folder: Path, device: str = "cpu", jobs: int = 1
+) -> list[Complaint]:
+    """Ask an entry's interpreter again, here and without a sandbox, and write ``folder/SETTING.npz`` for each setting.
+
+    The suite is a file, or None for the shipped one that the entry names. The complaints are those of ``reveal.check``:
+    none, where the maps make the roots that the entry committed to. Raises Refused for a file that is no good entry,
+    NotComparable without its networks.
+    """
+    what = suites.load(suite or checker.named_suite(file))
+    place = runner.open_store(runner.Options(store=store), what)
+    entry = verify.checked(file, of_suite(what, place)).entry
+    work = [joblib.delayed(_write)(s, entry.method.part, place, folder, device) for s in what.settings()]
+    with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
+        joblib.Parallel()(work)
+    return reveal.check(entry, folder, what.chunk)
+
+
+def _write(setting: Setting, part: Part, store: Store, folder: Path, device: str) -> None:
+    with _one_thread():
+        shown = maps(setting, part, store, device)
+    publish(folder / f"{setting.name}.npz", lambda path: np.savez_compressed(path, **shown))
+
+
+def maps(setting: Setting, part: Part, store: Store, device: str = "cpu") -> dict[str, np.ndarray]:
+    """Split → the maps that a run scores, rounded: uint8 (questions, n, h, w), in the order in which it asks."""
+    splits = building.images(setting, store)
+    twins = building.load_twins(setting, store, splits[0], device)
+    classes = twins[0].model(splits[0].images[:1].to(device)).shape[1]
+    interpreter = plugins.build("interpreters", part)  # one instance answers for all splits, as in a run
+    found = {}
+    for images in splits:
+        asker = _Keeping(part.label, interpreter, {}, setting, classes, device)
+        asker.rows(twins, images)
+        found[images.split] = np.concatenate(asker.kept, 1)
+    return found
+
+
+@dataclass(frozen=True)
+class _Keeping(Interview):
+    """An interview that keeps the maps whose hashes a run's root is made of."""
+
+    kept: list[np.ndarray] = field(default_factory=list)
+    """a chunk each"""
+
+    def _ask(
+        self, asked: list[Question], images: Tensor, targets: Tensor, split: str, number: int
+    ) -> dict[int, dict[str, Maps]]:
+        answers = super()._ask(asked, images, targets, split, number)
+        first = self.setting.suite.polarities[0]
+        self.kept.append(np.stack([merkle.rounded(answers[i][first]) for i in range(len(asked))]))
+        return answers
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As a run asks: sums over several threads round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
