@@ -6,7 +6,7 @@ endif
 BIN = .venv/bin
 export OMP_NUM_THREADS = 1
 
-.PHONY: run test standard adaptive speed fuzz faults interop browser lint clean
+.PHONY: run test standard adaptive entries speed fuzz faults interop browser browser-short lint clean
 
 run: .venv/installed
 	$(BIN)/unfooled run smoke
@@ -39,11 +39,25 @@ adaptive: .venv/installed
 interop: .venv/installed-test
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test,interop]"
 
-browser: .venv/installed-test
-	command -v chromium || apt-get install -y --no-install-recommends chromium
-	$(BIN)/python -m pip install -q -r tests/browser/requirements.txt
-	npm install --no-save --silent axe-core
-	UNFOOLED_AXE=node_modules/axe-core/axe.min.js $(BIN)/python -m pytest -q tests/browser
+# All tests of the board in Chromium, then the docs' pictures of it anew, from leaderboard/entries.
+browser: .venv/installed-browser
+	tests/browser/chromium
+	UNFOOLED_BROWSER=1 $(BIN)/python -m pytest -q tests/browser
+	$(BIN)/python tests/browser/pictures.py
+
+# One page at one width. It goes on without a browser only where there is none and this user can install none.
+browser-short: .venv/installed-test
+	@if tests/browser/chromium; then $(MAKE) .venv/installed-browser && \
+		UNFOOLED_BROWSER=1 $(BIN)/python -m pytest -q -m short tests/browser; \
+	elif [ $$? = 75 ]; then echo "browser: the board was NOT looked at in a browser"; else exit 1; fi
+
+# Entries of all baselines of the standard suite, each verified; CODE is where their source can be read.
+entries: .venv/installed
+	$(if $(CODE),,$(error make entries CODE=https://... says where the source can be read))
+	$(BIN)/unfooled run standard $(if $(ADAPTIVE),--adaptive) --no-report
+	$(BIN)/unfooled leaderboard baselines $$(ls -td runs/standard-* | head -1) --code $(CODE)
+	$(BIN)/unfooled leaderboard verify leaderboard/entries --jobs 2 || [ $$? = 1 ]
+	$(BIN)/unfooled leaderboard check leaderboard/entries
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
@@ -58,6 +72,10 @@ lint: .venv/installed-test
 
 .venv/installed-test: .venv/installed
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[test]"
+	touch $@
+
+.venv/installed-browser: tests/browser/requirements.txt .venv/installed-test
+	$(BIN)/python -m pip install -q -r tests/browser/requirements.txt
 	touch $@
 
 clean:

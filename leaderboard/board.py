@@ -20,9 +20,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from unfooled.leaderboard import checker, drawing
+from unfooled.leaderboard import checker, drawing, parts
 from unfooled.leaderboard.checker import Checked
 from unfooled.leaderboard.drawing import Line
+from unfooled.leaderboard.entry import Entry
 from unfooled.leaderboard.reference import Reference
 from unfooled.leaderboard.standings import Standing, Standings, standings
 from unfooled.types import UnfooledError
@@ -84,7 +85,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     style, script = ((folder / name).read_text("utf-8") for name in ("style.css", "board.js"))
-    pages.filters |= {"number": _shown, "raw": _raw}
+    pages.filters |= {"number": _shown, "raw": _raw, "shortly": shortly}
     pages.globals |= {
         "style": Markup(style),
         "script": Markup(script),
@@ -109,6 +110,12 @@ def _raw(value: float | None) -> str:
     return "" if value is None else repr(value)
 
 
+def shortly(entry: Entry, cell: str) -> str:
+    """A cell without its manipulation's arguments: ``active:grad_cam``; whole, where that names two of the entry's."""
+    short = {n: n.replace(c.manipulation, c.manipulation.partition("(")[0], 1) for n, c in entry.cells.items()}
+    return short[cell] if list(short.values()).count(short.get(cell, "")) == 1 else cell
+
+
 def _figures(row: Standing) -> dict[str, object]:
     entry = row.filed.entry
     label = entry.method.part.label
@@ -122,10 +129,12 @@ def _figures(row: Standing) -> dict[str, object]:
         for name, i in intervals.items()
         if i.value is not None
     ]
+    names = {slot: name for name, slot in parts.slots(entry).items()}
+    cells = [(names[slot], value) for slot, value in row.by_cell]
     return {
         "label": label,
         "scores": drawing.dots(shown),
-        "cells": drawing.dots([Line(name, v, aimed.get(name, "attacked")) for name, v in row.by_cell]),
+        "cells": drawing.dots([Line(shortly(entry, name), v, aimed[name]) for name, v in cells]),
         "settings": drawing.dots([Line(name, v, "transfer") for name, v in row.by_setting]),
     }
 

@@ -26,7 +26,7 @@ from unfooled.types import Maps, Part, UnfooledError
 
 Say = Callable[[str], None]
 
-ADAPTIVE = "the adaptive column: reported, not verified"
+ADAPTIVE = "adaptive stability: reported, not verified"
 """models fooled against the entry's own interpreter would have to be made again"""
 
 

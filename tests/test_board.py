@@ -157,6 +157,37 @@ def test_downloads_hold_what_the_page_shows(site, folder):
         assert (site / "entry" / one["file"]).read_bytes() == (folder / one["file"]).read_bytes()
 
 
+def test_cells_are_named_shortly_where_that_names_one():
+    one = entries.many(1)[0]
+    facts = next(iter(one.cells.values()))
+
+    def named(**cells: str):
+        """The entry with cells of these names and manipulations."""
+        made = {name: facts.model_copy(update={"manipulation": m}) for name, m in cells.items()}
+        return one.model_copy(update={"cells": made})
+
+    alone = {"active(k=1):cam": "active(k=1)", "adaptive:top_k(k=3):x": "top_k(k=3)", "location:cam": "location"}
+    short = ["active:cam", "adaptive:top_k:x", "location:cam"]
+    assert [board.shortly(named(**alone), name) for name in alone] == short
+    both = alone | {"active(k=2):cam": "active(k=2)"}
+    assert [board.shortly(named(**both), name) for name in both] == ["active(k=1):cam", *short[1:], "active(k=2):cam"]
+    assert board.shortly(one, "") == ""
+
+
+def test_adaptive_cells_are_shown_under_their_names_and_as_unverified(tmp_path):
+    world = replace(entries.WORLD, adaptive={"gradient|location": 0.2}, images=4)
+    known = {"synthetic": entries.reference(world)}
+    (tmp_path / "entries").mkdir()
+    one = entries.entry(entries.run(world), "gradient", known["synthetic"])
+    submission.write(one, tmp_path / "entries")
+    assert board.build(tmp_path / "entries", tmp_path / "site", known).complaints == []
+    page = (tmp_path / "site" / "entry" / "synthetic-gradient.html").read_text()
+    (name,) = (n for n, c in one.cells.items() if c.adaptive)
+    assert f"<title>{name}: " in page
+    assert "Adaptive is as reported" in page
+    assert '<span class="ends">not verified</span>' in (tmp_path / "site" / "index.html").read_text()
+
+
 def test_complaints_leave_an_entry_out_and_the_board_is_built(folder, tmp_path):
     for path in folder.iterdir():
         (tmp_path / "entries").mkdir(exist_ok=True)

@@ -191,7 +191,7 @@ def test_adaptive_values_are_said_to_be_unverified(tiny, monkeypatch):
     )
     settings = {s.name: s for s in tiny[0].settings()}
     with_it = recompute.Work(one, settings, tiny[1], QUIET, [], print).done()
-    assert with_it.unchecked == ["the adaptive column: reported, not verified"]
+    assert with_it.unchecked == ["adaptive stability: reported, not verified"]
 
 
 def test_entries_of_a_folder_are_verified_with_one_nonce_and_only_once(tiny, tmp_path):
