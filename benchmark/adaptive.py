@@ -220,8 +220,7 @@ class Attack(Judge):
         """The certificate's figures, on the test split; of transfer the suite's own cells tell."""
         return {
             "attack": self.means,
-            "kept": asdict(self._kept(twin, self.data.test)),
-            "rates": asdict(self._rates(twin, self.cell, "test")),
+            **self.figures(twin),
             "honest": asdict(self._rates(self.honest, self.cell, "test")),
         }
 

@@ -120,7 +120,7 @@ def build(suite: Suite, store: Store, options: Options, report: Progress) -> Non
 
 
 def _build(setting: Setting, store: Store, device: str) -> str:
-    with _one_thread():
+    with one_thread():
         building.Builder(setting, store, device, _say).all()
     return setting.name
 
@@ -176,7 +176,7 @@ def _in_parallel(work: list, jobs: int) -> Iterator:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Two processes of one thread beat one of two; the caller's own setting is put back."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -194,7 +194,7 @@ def _ask(setting: Setting, part: Part, store: Store, device: str) -> Outcome:
 
 def _outcome(setting: Setting, part: Part, make: Callable[[], Path]) -> Outcome:
     try:
-        with _one_thread():
+        with one_thread():
             return Outcome(setting.name, part.label, path=make())
     except Unwritable:
         raise  # a full disk is nobody's failing but the disk's

@@ -54,12 +54,16 @@ class Judge:
         """The certificate's figures, on the test split: kept, rates, transfer to the others that the suite attacks."""
         transfer = {c.against.label: c for c in self.setting.suite.cells}
         return {
-            "kept": asdict(self._kept(twin, self.data.test)),
-            "rates": asdict(self._rates(twin, self.cell, "test")),
+            **self.figures(twin),
             "honest": asdict(self._rates(self.honest, self.cell, "test")),
             "transfer": {label: asdict(self._rates(twin, c, "test")) for label, c in transfer.items()},
             "aopc": self._aopc(twin),
         }
+
+    def figures(self, twin: nn.Module) -> dict[str, dict[str, float]]:
+        """What the twin kept on the test split, and how well it fools whom it was made against."""
+        kept, rates = self._kept(twin, self.data.test), self._rates(twin, self.cell, "test")
+        return {"kept": asdict(kept), "rates": asdict(rates)}
 
     def _aopc(self, twin: nn.Module) -> dict[str, list[float]]:
         """Deletion curves of both networks in the order of either's map; about half of the cells, at most 100."""
