@@ -47,7 +47,7 @@ browser: .venv/installed-browser
 
 # One page at one width. It goes on without a browser only where there is none and this user can install none.
 browser-short: .venv/installed-test
-	@if tests/browser/chromium; then $(MAKE) .venv/installed-browser && \
+	@if tests/browser/chromium; then $(MAKE) --no-print-directory .venv/installed-browser && \
 		UNFOOLED_BROWSER=1 $(BIN)/python -m pytest -q -m short tests/browser; \
 	elif [ $$? = 75 ]; then echo "browser: the board was NOT looked at in a browser"; else exit 1; fi
 
