@@ -1,0 +1,117 @@
+"""The tables of docs/manipulations.md that the code can write: ``python -m tests.doc_tables`` writes them anew.
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; tests/test_docs.py holds that each is up to date.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from unfooled import adaptive, plugins, suite
+from unfooled.certificates import Gates
+from unfooled.manipulations.blackbox import Effort
+from unfooled.training import Recipe
+
+DOC = Path(__file__).parents[1] / "docs" / "manipulations.md"
+PLACE = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.S)
+
+
+def manipulations() -> str:
+    """The catalogue: parameters with defaults, the published interval, what success is judged on."""
+    rows = []
+    for name in plugins.names("manipulations"):
+        part = plugins.find("manipulations", name)
+        low, high = part.fooled_when
+        rows.append((f"`{name}`", _arguments(part), f"[{low:g}, {high:g}]", _looks(part), str(part.groups)))
+    return _table(("manipulation", "arguments", "fooled when t in", "looks at", "groups"), rows)
+
+
+def _arguments(part: type) -> str:
+    return ", ".join(f"`{f.name}={f.default!r}`" for f in dataclasses.fields(part))
+
+
+def _looks(part: type) -> str:
+    return "the map and the original's" if getattr(part, "compares", True) else "the map alone"
+
+
+def weights() -> str:
+    """What the ranked suite declares for each of its cells."""
+    cells = suite.load("standard").cells
+    rows = [(f"`{c.name}`", ", ".join(f"{w:g}" for w in c.weights)) for c in cells]
+    return _table(("cell of `standard`", "weights, tried in this order"), rows)
+
+
+def gates() -> str:
+    return _fields(Gates)
+
+
+def recipe() -> str:
+    return _fields(Recipe)
+
+
+def effort() -> str:
+    return _fields(Effort)
+
+
+def limits() -> str:
+    """The adaptive track's constants of numbers."""
+    told = _told(inspect.getsource(adaptive))
+    rows = [(f"`{name}`", f"{getattr(adaptive, name)}", told[name]) for name in _numbers()]
+    return _table(("constant", "value", "what"), rows)
+
+
+def _numbers() -> list[str]:
+    names = [name for name in _told(inspect.getsource(adaptive)) if name.isupper() and name != "VERSION"]
+    return [name for name in names if isinstance(getattr(adaptive, name), int)]
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "manipulations": manipulations,
+    "weights": weights,
+    "gates": gates,
+    "recipe": recipe,
+    "effort": effort,
+    "limits": limits,
+}
+
+
+def written(text: str) -> str:
+    """The page with every table as the code has it now."""
+    return PLACE.sub(lambda found: found[1] + TABLES[found[2]]() + found[4], text)
+
+
+def _fields(cls: type) -> str:
+    """A dataclass's fields, their defaults, and what stands below each in the source."""
+    told = _told(inspect.getsource(cls))
+    rows = [(f"`{f.name}`", str(f.default), told.get(f.name, "")) for f in dataclasses.fields(cls)]
+    return _table(("field", "default", "what"), rows)
+
+
+def _told(source: str) -> dict[str, str]:
+    """Name → the string that follows its assignment, of a module, or of the class where the source is one."""
+    body = ast.parse(source).body
+    if len(body) == 1 and isinstance(body[0], ast.ClassDef):
+        body = body[0].body
+    found = {}
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        target = node.target if isinstance(node, ast.AnnAssign) else next(iter(getattr(node, "targets", ())), None)
+        if isinstance(target, ast.Name):
+            string = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            found[target.id] = " ".join(after.value.value.split()) if string else ""
+    return found
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [tuple(head), *map(tuple, rows)]
+    lines.insert(1, ("---",) * len(lines[0]))
+    shown = ["| " + " | ".join(cell.replace("``", "`") for cell in line) + " |" for line in lines]
+    return "\n".join(shown).replace("| --- ", "|---").replace("--- |", "---|") + "\n"
+
+
+if __name__ == "__main__":
+    DOC.write_text(written(DOC.read_text(encoding="utf-8")), encoding="utf-8")
