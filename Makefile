@@ -6,13 +6,20 @@ endif
 BIN = .venv/bin
 export OMP_NUM_THREADS = 1
 
-.PHONY: run test standard adaptive entries speed fuzz faults interop browser browser-short lint clean
+.PHONY: run test standard reference adaptive entries speed fuzz faults interop browser browser-short lint clean
 
 run: .venv/installed
 	$(BIN)/unfooled run smoke
 
 standard: .venv/installed
 	$(BIN)/unfooled run standard
+
+# The reference results: docs/findings.md with its pictures, and tables in leaderboard/reference.
+# PHOTOGRAPHS is the folder of a run of cifar10, to be compared; ADAPTIVE=1 adds the adaptive track.
+reference: .venv/installed
+	$(BIN)/unfooled run standard $(if $(ADAPTIVE),--adaptive) --no-report
+	$(BIN)/python -m unfooled.leaderboard.publication $$(ls -td runs/standard-* | head -1) \
+		$(if $(PHOTOGRAPHS),--photographs $(PHOTOGRAPHS))
 
 test: .venv/installed-test
 	$(BIN)/ruff check .
@@ -26,6 +33,7 @@ speed: .venv/installed-test
 	$(BIN)/python -m tests.speed.perturbation
 	$(BIN)/python -m tests.speed.smoke
 	$(BIN)/python -m tests.speed.smoke --refit
+	$(BIN)/python -m tests.speed.standard
 
 fuzz: .venv/installed-test
 	UNFOOLED_FUZZ=10000 $(BIN)/python -m pytest -q tests/test_hostile.py tests/test_checker.py
