@@ -210,8 +210,8 @@ class Reader:
 
     def compare(self, block: Block) -> None:
         """Every line that the page shows was printed."""
-        commands_before = re.search(r"^```sh\n(.*)\n```\s*$", block.before, re.S | re.M)
-        if not commands_before or ILLUSTRATIONS.get(name_of(block.page)) == commands_before[1].split("```sh\n")[-1]:
+        typed = re.search(r"```sh\n((?:(?!```).)*)\n```\s*\Z", block.before, re.S)
+        if not typed or typed[1] == ILLUSTRATIONS.get(name_of(block.page)):
             return
         for line in filter(str.strip, block.text.splitlines()):
             pattern = r"\s+".join(re.escape(word).replace("…", ".*") for word in line.split())
