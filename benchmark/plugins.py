@@ -29,6 +29,12 @@ def names(kind: Kind) -> list[str]:
     return sorted(_entry_points(kind))
 
 
+def ours(kind: Kind, name: str) -> bool:
+    """Is it one of unfooled's own? A module's, and what another installed package offers, is not."""
+    points = _entry_points(kind)
+    return name in points and points[name].value.startswith("unfooled.")
+
+
 def near_miss(word: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` where a known word is close, else an empty string."""
     close = difflib.get_close_matches(word, list(known), 1)

@@ -124,8 +124,8 @@ class Setting:
 
 
 def _foreign_code(*parts: tuple[Kind, Part]) -> list[str]:
-    """What the parts' code is, of those that a user's module brings: ours changes with ``VERSION``."""
-    return [sources.fingerprint(part, kind) for kind, part in parts if ":" in part.use]
+    """What the parts' code is, of those that others bring: ours changes with ``VERSION``."""
+    return [sources.fingerprint(part, kind) for kind, part in parts if not plugins.ours(kind, part.use)]
 
 
 def load(source: str | Path) -> Suite:

@@ -3,14 +3,16 @@
 import functools
 import sys
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 
 import pytest
 import torch
 
-from unfooled import plugins
+from unfooled import plugins, suite
 from unfooled.baselines.gradients import SimpleGrad
 from unfooled.types import NotAttackable, Part, UnknownPart
 
+VGG = EntryPoint("vgg", "unfooled.models:vgg", "unfooled.models")
 MODULE = """
 from dataclasses import dataclass
 import torch
@@ -88,6 +90,24 @@ def test_the_working_directory_is_searched_last(mine, tmp_path):
     with pytest.raises(UnknownPart, match="'colorsys' has no 'Method'"):
         plugins.find("interpreters", "colorsys:Method")
     assert plugins.find("interpreters", "my_methods:Method").__module__ == "my_methods"
+
+
+def test_what_others_bring_is_told_from_ours(mine, monkeypatch):
+    theirs = EntryPoint("theirs", "my_methods:Method", "unfooled.interpreters")
+    monkeypatch.setattr(plugins, "_entry_points", lambda kind: {"theirs": theirs, "vgg": VGG})
+    assert plugins.ours("models", "vgg")
+    assert not plugins.ours("interpreters", "theirs")
+    assert not plugins.ours("interpreters", "my_methods:Method")
+
+
+def test_a_catalogued_part_of_others_stands_in_the_keys_by_its_source(mine, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(tmp_path)
+    points = {"theirs": EntryPoint("theirs", "my_methods:Method", "unfooled.interpreters")}
+    monkeypatch.setattr(plugins, "_entry_points", lambda kind: points)
+    before = suite._foreign_code(("interpreters", Part("theirs")))
+    (tmp_path / "my_methods.py").write_text(MODULE + "\n# changed\n")
+    assert len(before) == 1
+    assert suite._foreign_code(("interpreters", Part("theirs"))) != before
 
 
 def test_classes_are_called_and_functions_bound(mine):
