@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import textwrap
 from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,8 @@ from unfooled.store import publish
 
 PICTURES = ("stability", "transfer", "aopc")
 DASH = "–"
+WIDTH = 120
+"""columns of the page's text"""
 
 
 def write(run: Run, photographs: Run | None, docs: Path, reference: Path) -> list[Path]:
@@ -59,7 +62,14 @@ def page(evidence: Evidence, found: Mapping[str, Finding], carry: carryover.Carr
         ranked=evidence.found.table, groups=_groups(evidence), unranked=_unranked(evidence.found.table),
         **_ground(evidence), **_extremes(evidence),
     )  # fmt: skip
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return "\n\n".join(map(_wrapped, re.split(r"\n{2,}", text.strip()))) + "\n"
+
+
+def _wrapped(block: str) -> str:
+    """A paragraph in lines of one width; tables, headings, lists and pictures as they are."""
+    if re.search(r"^(\||#|- |!\[)", block, re.M):
+        return block.strip("\n")
+    return textwrap.fill(" ".join(block.split()), WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _ground(e: Evidence) -> dict[str, object]:
@@ -196,7 +206,7 @@ def _found(what: Condition) -> str:
 
 
 def _settings(what: Condition) -> str:
-    counts = sorted({e.n for e in what.estimates if e.n})
+    counts = sorted({e.n for e in what.estimates if np.isfinite(e.value)})
     return DASH if not counts else str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
 
 

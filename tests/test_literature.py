@@ -336,7 +336,7 @@ def test_the_page_says_what_was_found(published, made):
     found = Evidence(made(QUIET))
     for one in (*heo.findings(found), *literature.findings(found)):
         assert f"| {one.claim} | **{one.verdict}** | {publication.interval(one.main)} |" in page
-        assert f"### {one.claim}" in page
+        assert f"### {one.claim.rstrip('.')}\n" in page
     assert not re.search(r"\b(nan|None|inf|Undefined)\b", page)
     assert "scenes carries over to photographs. | **confirmed** | 1.00" in page
 
