@@ -222,11 +222,15 @@ def load_twins(setting: Setting, store: Store, chosen: Images, device: str = "cp
 def needed(setting: Setting) -> list[tuple[str, str]]:
     """(kind, key) of every file that a run of the setting reads: networks and images first, then certificates."""
     cells = setting.suite.cells
-    fooled = [setting.fooled_key(c) for c in cells]
+    told = [setting.honest_key, *(key(c) for key in (setting.fooled_key, setting.certificate_key) for c in cells)]
+    return asked_about(setting) + [("certificates", k) for k in told]
+
+
+def asked_about(setting: Setting) -> list[tuple[str, str]]:
+    """(kind, key) of the files that rows are computed on: networks and images."""
+    fooled = [setting.fooled_key(c) for c in setting.suite.cells]
     asked = [("weights", k) for k in (setting.original_key, setting.honest_key, *fooled)]
-    asked.append(("images", setting.images_key))
-    told = [setting.honest_key, *fooled, *(setting.certificate_key(c) for c in cells)]
-    return asked + [("certificates", k) for k in told]
+    return [*asked, ("images", setting.images_key)]
 
 
 def certificate(setting: Setting, store: Store, *keys: str) -> dict[str, object]:
@@ -237,7 +241,7 @@ def certificate(setting: Setting, store: Store, *keys: str) -> dict[str, object]
 
 def twins_digest(setting: Setting, store: Store) -> str:
     """Stands for the very files that a setting's rows were computed on."""
-    files = [store.find(kind, key) for kind, key in needed(setting) if kind != "certificates"]
+    files = [store.find(kind, key) for kind, key in asked_about(setting)]
     return digest("files", [f.name if f else "" for f in files])
 
 
