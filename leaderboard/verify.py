@@ -7,13 +7,16 @@ not answer within its limits has failed; whatever was left out is written down.
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib.metadata
 import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
-import joblib
+import torch
 
 from unfooled import runner
 from unfooled import suite as suites
@@ -45,16 +48,16 @@ def verify_files(
 ) -> Iterator[tuple[Path, Verified | UnfooledError]]:
     """Verify entries in ``jobs`` processes, with one nonce, and so with the same new networks; outcomes as they come.
 
-    The suite is a file, or None for the shipped one that each entry names. An error is why an entry's verification
-    could not be begun; nothing was written beside it then.
+    The suite is a file, or None for the shipped one that each entry names; ``say`` can be pickled. An error is why an
+    entry's verification could not be begun; nothing was written beside it then.
     """
-    work = [joblib.delayed(_outcome)(path, suite, store, options, say) for path in paths]
-    if min(jobs, len(work)) <= 1:
-        found = (function(*arguments, **keywords) for function, arguments, keywords in work)
-        yield from zip(paths, found, strict=True)
+    ask = functools.partial(_outcome, suite=suite, store=store, options=options, say=say)
+    if min(jobs, len(paths)) <= 1:
+        yield from ((path, ask(path)) for path in paths)
         return
-    with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
-        yield from zip(paths, joblib.Parallel(return_as="generator")(work), strict=True)
+    # Not joblib's processes: each of these starts another one, for the challenge's networks, which theirs cannot.
+    with ProcessPoolExecutor(min(jobs, len(paths)), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        yield from zip(paths, pool.map(ask, paths), strict=True)
 
 
 def _outcome(path: Path, suite: str | None, store: Path | None, options: Options, say: Say) -> Verified | UnfooledError:

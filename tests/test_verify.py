@@ -215,6 +215,14 @@ def test_entries_of_a_folder_are_verified_with_one_nonce_and_only_once(tiny, tmp
     assert "is missing" in verify.lines(Path("x.json"), error)[0]
 
 
+def test_entries_are_verified_side_by_side(tiny, tmp_path):
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path in files:
+        path.write_text("{}")
+    found = verify.verify_files(files, None, tiny[1].root, QUIET, 2, print)
+    assert [(path, type(error)) for path, error in found] == [(path, checker.Refused) for path in files]
+
+
 @pytest.mark.parametrize("name", ["gradient", "remembers"])
 def test_maps_that_are_drawn_again_make_the_entrys_root_and_a_pixel_shows(tiny, tmp_path, name):
     what, store, folder = tiny
