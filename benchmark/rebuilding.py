@@ -80,6 +80,8 @@ class Outcome:
     identical: int
     """networks whose file is the recorded one to the last bit"""
     networks: int
+    unheard: tuple[str, ...] = ()
+    """attacked interpreters whose stability cannot be compared: nobody's rows of the built networks are there"""
 
     @property
     def failed(self) -> bool:
@@ -135,7 +137,8 @@ class Rebuilding:
         keys = [s.original_key, s.honest_key, *(s.fooled_key(c) for c in self.cells)]
         files = [(self.recorded.find("weights", k), self.again.find("weights", k)) for k in keys]
         same = sum(a.name == b.name for a, b in files)  # a file's name holds the hash of its content
-        return Outcome(s.name, len(self.siblings), tuple(lines), same, len(files))
+        unheard = tuple(dict.fromkeys(p.label for c in self.cells if (p := self._asks(c)) and not self._rows(p)))
+        return Outcome(s.name, len(self.siblings), tuple(lines), same, len(files), unheard)
 
     def _certified(self) -> Iterator[Line]:
         """Original and honest twin first, then each cell's twin, which is asked for the figures of its certificate."""
@@ -171,17 +174,22 @@ class Rebuilding:
         """How stable each cell's attacked interpreter is, where the suite asks it and its recorded rows are there."""
         answered: dict[str, pd.DataFrame] = {}
         for cell in self.cells:
-            part = next((p for p in self.setting.suite.interpreters if p.use == cell.against.use), None)
-            rows = [self._recorded_rows(s, part) for s in self.siblings] if part else [None]
-            if any(r is None for r in rows):
-                continue
-            if part.label not in answered:
+            part = self._asks(cell)
+            rows = self._rows(part) if part else []
+            if rows and part.label not in answered:
                 answered[part.label] = self._asked(part)
-            yield from self._compared_stability(cell, part, rows, answered[part.label])
+            if rows:
+                yield from self._compared_stability(cell, part, rows, answered[part.label])
 
-    def _recorded_rows(self, setting: Setting, part: Part) -> pd.DataFrame | None:
-        path = self.recorded.find("rows", gathering.unit_key(setting, part, self.recorded))
-        return pq.ParquetFile(path).read().to_pandas() if path else None
+    def _asks(self, cell: CellSpec) -> Part | None:
+        """The cell's attacked interpreter as the suite asks it, if it does."""
+        return next((p for p in self.setting.suite.interpreters if p.use == cell.against.use), None)
+
+    def _rows(self, part: Part) -> list[pd.DataFrame]:
+        """Its recorded rows, one frame a sibling; none where one lacks them."""
+        keys = [gathering.unit_key(s, part, self.recorded) for s in self.siblings]
+        paths = [self.recorded.find("rows", key) for key in keys]
+        return [pq.ParquetFile(p).read().to_pandas() for p in paths] if all(paths) else []
 
     def _asked(self, part: Part) -> pd.DataFrame:
         """The interpreter's rows about the new networks, of the recorded images."""
@@ -270,6 +278,10 @@ def as_text(found: Outcome) -> str:
             head,
             *body,
             f"{found.identical} of {found.networks} networks are the recorded ones to the last bit",
+            *(
+                f"stability of {u}: not compared, as no recorded rows are there; a run makes them"
+                for u in found.unheard
+            ),
             *_allowance(found.seeds),
             f"{off} of {len(body)} figures differ by more" if off else f"all {len(body)} figures are within",
         ]

@@ -152,10 +152,11 @@ def test_deviations():
 
 
 def test_one_seed_is_said():
-    found = Outcome("vgg-0", 1, (Line("cell", "KL", 0.5, 0.56, math.nan, 0.05),), 0, 3)
+    found = Outcome("vgg-0", 1, (Line("cell", "KL", 0.5, 0.56, math.nan, 0.05),), 0, 3, ("lrp",))
     said = rebuilding.as_text(found)
     assert "with one seed no deviation between seeds is recorded" in said
     assert "+0.0600   0.1500" in said
+    assert "stability of lrp: not compared" in said
     assert not found.failed
 
 
