@@ -6,6 +6,7 @@ import importlib.resources
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -81,7 +82,7 @@ class Setting:
     def name(self) -> str:
         return f"{self.architecture.name}-{self.seed}"
 
-    @property
+    @cached_property
     def original_key(self) -> str:
         a = self.architecture
         made_by = _foreign_code(("datasets", self.suite.dataset), ("models", a.model))
@@ -99,7 +100,7 @@ class Setting:
     def _tuning(self, cell: CellSpec) -> Tuning:
         return (cell.tuned or {}).get(self.architecture.name, Tuning())
 
-    @property
+    @cached_property  # each of its cells' keys holds it
     def honest_key(self) -> str:
         return digest("honest", VERSION, self.original_key, self.architecture.recipe)
 
