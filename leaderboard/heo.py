@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from unfooled.leaderboard import claims
-from unfooled.leaderboard.claims import Finding, condition
+from unfooled.leaderboard.claims import Estimate, Finding, condition
 from unfooled.leaderboard.evidence import Evidence
 
 HEO = "Heo, Joo and Moon 2019"
@@ -170,7 +170,7 @@ def still_looks(e: Evidence) -> Finding:
             condition("original's map less random order, for every manipulation and attacked interpreter", ">", 0.0,
                       *cells.values()),
         ),
-        {"kept": kept, "early": e.mean(won, "early_order")},
+        {"kept": kept, "early": e.mean(won, "early_order"), "beyond": _beyond(cells, 1), "below": _beyond(cells, -1)},
         pd.DataFrame(
             {
                 "cell": name,
@@ -181,6 +181,11 @@ def still_looks(e: Evidence) -> Finding:
             for name, part in won.groupby("cell", sort=False)
         ),
     )  # fmt: skip
+
+
+def _beyond(cells: dict[str, Estimate], sign: int) -> list[str]:
+    """Names whose interval lies above 0 (sign 1) or below (−1)."""
+    return [name for name, e in cells.items() if min(sign * e.low, sign * e.high) > 0]
 
 
 def _ratio(frame: pd.DataFrame, top: str, bottom: str) -> pd.Series:

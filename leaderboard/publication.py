@@ -25,6 +25,7 @@ from unfooled.store import publish
 
 PICTURES = ("stability", "transfer", "aopc")
 DASH = "–"
+SMALL = 0.05
 WIDTH = 120
 """columns of the page's text"""
 
@@ -185,8 +186,9 @@ def number(value: object, digits: int = 2) -> str:
     return (text.removeprefix("-") if float(text) == 0 else text).replace("-", "−")
 
 
-def interval(estimate: Estimate, digits: int = 2) -> str:
-    """``0.95 [0.88, 1.01]``, with the p of a paired difference."""
+def interval(estimate: Estimate) -> str:
+    """``0.95 [0.88, 1.01]``, three digits where two would all be zeros, with the p of a paired difference."""
+    digits = 3 if max(abs(estimate.low), abs(estimate.high)) < SMALL else 2
     text = number(estimate.value, digits)
     if np.isfinite([estimate.low, estimate.high]).all():
         text += f" [{number(estimate.low, digits)}, {number(estimate.high, digits)}]"

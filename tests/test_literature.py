@@ -224,7 +224,10 @@ def test_deletion_tells_whether_the_network_still_looks(made):
         swapped = {"fooled/original map": curves["fooled/random"], "fooled/random": curves["fooled/original map"]}
         return certificate | {"aopc": curves | swapped}
 
-    assert heo.still_looks(with_certificates(made(QUIET), turned)).verdict == "contradicted"
+    finding = heo.still_looks(with_certificates(made(QUIET), turned))
+    assert finding.verdict == "contradicted"
+    assert len(finding.numbers["below"]) == 7  # the cells that were fooled
+    assert not finding.numbers["beyond"]
 
 
 # -- others, planted ---------------------------------------------------------------------------------------------------
@@ -375,4 +378,5 @@ def test_numbers_read_as_numbers():
     assert publication.number(-0.001) == "0.00"
     assert publication.number(-0.25) == "−0.25"
     assert publication.number(float("nan")) == "–"
+    assert publication.interval(Estimate(0.003, -0.002, 0.008, 9)) == "0.003 [−0.002, 0.008]"
     assert publication.interval(Estimate(0.5, 0.25, 0.75, 9, 0.0001)) == "0.50 [0.25, 0.75], p < 0.001"
