@@ -56,11 +56,13 @@ JUDGED = 128
 def cells(suite: Suite, part: Part, extent: Extent) -> list[CellSpec]:
     """The cells that attack this interpreter; none for a canary, which has nothing to attack.
 
-    Manipulation and weights are the suite's own where it has that manipulation, else twice and six times its weight.
+    Manipulation and weights are the suite's own where it has that manipulation (those of its cell against this very
+    interpreter, if there is one), else twice and six times its weight.
     """
     if plugins.trait(plugins.build("interpreters", part), "family", "other") == "canary":
         return []
     own = {c.manipulation.use: c for c in reversed(suite.cells)}
+    own |= {c.manipulation.use: c for c in suite.cells if c.against == part}
     return [_cell(own.get(name), name, part) for name in MANIPULATIONS[extent]]
 
 

@@ -47,10 +47,10 @@ class Builder:
         """Everything that a run of this setting needs, on disk."""
         if all(self.store.find(kind, key) for kind, key in needed(self.setting)):
             return
-        _check_files(self.setting)
+        _check_weights(self.setting)
         data = splits(self.setting, self.device)
-        _check_judged(self.setting, data)
         original = self.original(data)
+        _check_judged(self.setting, data)
         honest = self.honest(data, original)
         fooled = [self.fooled(cell, data, original, honest) for cell in self.setting.suite.cells]
         self._choose_images(data, [original, honest, *fooled])
@@ -142,18 +142,15 @@ class Builder:
         return {"pairs.images": _bytes(images[both]), "pairs.targets": targets[both]}
 
 
-def _check_files(setting: Setting) -> None:
-    """What is missing should end a build at once, not after all images were read. Raises DataError."""
-    place = setting.suite.data_dir
-    if place is not None and not Path(place).is_dir():
-        raise DataError(f"--data {place}: no such folder; it must hold what the suite's root and weights name")
+def _check_weights(setting: Setting) -> None:
+    """A file that is missing should end a build at once, not after all images were read. Raises DataError."""
     weights = located(setting.suite, setting.architecture.model).arguments.get("weights")
     if weights:
         models.weights_file(str(weights))
 
 
 def _check_judged(setting: Setting, data: Splits) -> None:
-    """A class that a split has no image of should end a build before its first network, not in between."""
+    """A class that a split has no image of should end a build before anything is fooled. Raises DataError."""
     for cell in setting.suite.cells:
         manipulation = plugins.build("manipulations", cell.manipulation)
         for split in ("train", "tune", "test"):

@@ -146,18 +146,33 @@ def rank_intervals(value: np.ndarray, different: np.ndarray) -> tuple[np.ndarray
     return 1 + better.sum(1), len(value) - worse.sum(1)
 
 
-def tie_groups(value: np.ndarray, different: np.ndarray) -> list[str]:
-    """Compact letters: two entries share a letter if and only if their pair was not found different.
+def tie_runs(value: np.ndarray, different: np.ndarray) -> list[str]:
+    """Longest runs of neighbours in the ranking within which no pair was found different, as letters: 'a', 'ab', …
 
-    Insert and absorb (Piepho 2004); 'a' holds the largest value.
+    The bars of a critical-difference diagram (Demšar 2006). There are at most as many runs as entries, where groups
+    that need not be runs (Piepho 2004) can be exponentially many and fill a table with letters. So two that share a
+    letter were not found different; of two that share none, one with a wide interval may not have been either.
     """
-    groups = [frozenset(range(len(value)))] if len(value) else []
-    for i, j in np.argwhere(np.triu(different, 1)):
-        split = [part for g in groups for part in ([g - {i}, g - {j}] if i in g and j in g else [g])]
-        groups = [g for n, g in enumerate(split) if not any(g < o or (g == o and m < n) for m, o in enumerate(split))]
-    place = np.argsort(np.argsort(-value, kind="stable"), kind="stable")
-    groups.sort(key=lambda g: sorted(place[i] for i in g))
-    return ["".join(_letter(n) for n, g in enumerate(groups) if i in g) for i in range(len(value))]
+    order = np.argsort(-value, kind="stable")
+    ranked = different[np.ix_(order, order)]
+    letters = [""] * len(value)
+    end = count = 0
+    for start in range(len(value)):
+        reach = _reach(ranked, start)
+        if reach <= end:
+            continue
+        for place in order[start:reach]:
+            letters[place] += _letter(count)
+        end, count = reach, count + 1
+    return letters
+
+
+def _reach(different: np.ndarray, start: int) -> int:
+    """One past the last entry of the run that begins here."""
+    end = start + 1
+    while end < len(different) and not different[start:end, end].any():
+        end += 1
+    return end
 
 
 def _letter(n: int) -> str:

@@ -78,7 +78,7 @@ def _ranks(spread: Spread, ranked: np.ndarray) -> pd.DataFrame:
     low, high = intervals.rank_intervals(among.value, different)
     best = (among.value[None] > among.value[:, None]).sum(1) + 1
     frame.loc[which, ["rank", "rank_low", "rank_high"]] = np.stack([best, low, high], 1).astype(float)
-    frame.loc[which, "tie"] = intervals.tie_groups(among.value, different)
+    frame.loc[which, "tie"] = intervals.tie_runs(among.value, different)
     return frame
 
 

@@ -96,40 +96,8 @@ def _places(spread: Spread) -> list[tuple[int, int | None, int | None, str]]:
         return [(int(rank), None, None, "") for rank in best]
     different = ranking.significant(spread)
     low, high = intervals.rank_intervals(value, different)
-    ties = tie_runs(value, different)
+    ties = intervals.tie_runs(value, different)
     return [(int(r), int(a), int(b), tie) for r, a, b, tie in zip(best, low, high, ties, strict=True)]
-
-
-def tie_runs(value: np.ndarray, different: np.ndarray) -> list[str]:
-    """Longest runs of neighbours in the ranking within which no pair was found different, as letters: 'a', 'ab', …
-
-    The bars of a critical-difference diagram (Demšar 2006). There are at most as many runs as entries, where the
-    groups of ``intervals.tie_groups``, which need not be runs, can be exponentially many.
-    """
-    order = np.argsort(-value, kind="stable")
-    ranked = different[np.ix_(order, order)]
-    letters = [""] * len(value)
-    end = count = 0
-    for start in range(len(value)):
-        reach = _reach(ranked, start)
-        if reach <= end:
-            continue
-        for place in order[start:reach]:
-            letters[place] += _letter(count)
-        end, count = reach, count + 1
-    return letters
-
-
-def _reach(different: np.ndarray, start: int) -> int:
-    """One past the last entry of the run that begins here."""
-    end = start + 1
-    while end < len(different) and not different[start:end, end].any():
-        end += 1
-    return end
-
-
-def _letter(n: int) -> str:
-    return chr(ord("a") + n) if n < 26 else f"({n + 1})"
 
 
 def _split(split: Breakdown, i: int) -> tuple[tuple[tuple[str, float], ...], ...]:

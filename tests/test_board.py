@@ -83,22 +83,6 @@ def test_places_are_those_of_the_ranking(made, folder):
         assert row.counted == want["metrics_counted"]
 
 
-def test_entries_that_share_a_letter_are_runs_without_a_difference():
-    """Against the definition, by trying all runs."""
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        value = rng.normal(size=7)
-        different = np.triu(rng.random((7, 7)) < 0.3, 1)
-        different |= different.T
-        letters = standings.tie_runs(value, different)
-        order = np.argsort(-value)
-        runs = [range(a, b) for a in range(7) for b in range(a + 1, 8)]
-        alike = [set(run) for run in runs if not different[np.ix_(order[run], order[run])].any()]
-        longest = [run for run in alike if not any(run < other for other in alike)]
-        found = [{p for p in range(7) if c in letters[order[p]]} for c in sorted(set("".join(letters)))]
-        assert sorted(map(sorted, longest)) == sorted(map(sorted, found))
-
-
 def test_every_page_is_whole_and_asks_nobody(site):
     for path in pages(site):
         page = Page(path.read_text())

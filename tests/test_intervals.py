@@ -98,26 +98,27 @@ def test_holm_leaves_out_what_was_not_tested():
     np.testing.assert_allclose(corrected, [0.02, np.nan, 0.04])
 
 
-@settings(max_examples=80, deadline=None)
-@given(st.integers(1, 6), st.data())
-def test_two_share_a_letter_if_and_only_if_they_were_not_found_different(k, data):
-    pairs = list(combinations(range(k), 2))
-    found = data.draw(st.lists(st.booleans(), min_size=len(pairs), max_size=len(pairs)))
-    different = np.zeros((k, k), bool)
-    for (i, j), is_different in zip(pairs, found, strict=True):
-        different[i, j] = different[j, i] = is_different
-    value = -np.arange(k, dtype=float)
-    letters = intervals.tie_groups(value, different)
-    assert letters[0].startswith("a")
-    for i, j in pairs:
-        assert bool(set(letters[i]) & set(letters[j])) != different[i, j]
+def test_entries_that_share_a_letter_are_runs_without_a_difference():
+    """Against the definition, by trying all runs."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        value = rng.normal(size=7)
+        different = np.triu(rng.random((7, 7)) < 0.3, 1)
+        different |= different.T
+        letters = intervals.tie_runs(value, different)
+        order = np.argsort(-value)
+        runs = [range(a, b) for a in range(7) for b in range(a + 1, 8)]
+        alike = [set(run) for run in runs if not different[np.ix_(order[run], order[run])].any()]
+        longest = [run for run in alike if not any(run < other for other in alike)]
+        found = [{p for p in range(7) if c in letters[order[p]]} for c in sorted(set("".join(letters)))]
+        assert sorted(map(sorted, longest)) == sorted(map(sorted, found))
 
 
 def test_letters_of_an_intransitive_case():
     """The first differs from the third only: a, ab, b."""
     different = np.zeros((3, 3), bool)
     different[0, 2] = different[2, 0] = True
-    assert intervals.tie_groups(np.array([3.0, 2.0, 1.0]), different) == ["a", "ab", "b"]
+    assert intervals.tie_runs(np.array([3.0, 2.0, 1.0]), different) == ["a", "ab", "b"]
 
 
 def test_rank_intervals_count_who_is_surely_better_and_worse():
