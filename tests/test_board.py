@@ -48,7 +48,7 @@ def site(folder, tmp_path_factory):
 class Page(HTMLParser):
     """All tags and attributes of a page, and whether every tag that opens closes."""
 
-    VOID = frozenset({"meta", "link", "input", "br", "line", "circle"})
+    VOID = frozenset({"meta", "link", "input", "br", "wbr", "line", "circle"})
 
     def __init__(self, text: str):
         super().__init__()
