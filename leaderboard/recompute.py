@@ -125,7 +125,7 @@ class Work:
             found.cells.append(one)
             if not one.agrees:
                 found.reasons.append(
-                    f"{name}, {cell}: differs by {one.worst[1]:.4f}, {one.worst[0]:.1f} × its tolerance"
+                    f"{name}, {cell}: differs by {one.worst[1]:.4f}, {one.worst[0]:.1f} times its tolerance"
                 )
 
     def _blocks(self, worker: Worker, setting: Setting, cells: Sequence[str]) -> dict[str, Block]:
