@@ -13,8 +13,8 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from conftest import TINY
 from safetensors.torch import save_file
+from tiny_suite import TINY
 
 from unfooled.cli import main
 from unfooled.types import UnfooledError

@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
-from conftest import TINY, Tiny
+from tiny_suite import TINY, Tiny
 
 from unfooled import building, gathering, runner, searching
 from unfooled import suite as suites

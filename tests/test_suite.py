@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import yaml
-from conftest import TINY
+from tiny_suite import TINY
 
 from unfooled import plugins
 from unfooled import suite as suites
