@@ -45,7 +45,7 @@ class Builder:
 
     def all(self) -> None:
         """Everything that a run of this setting needs, on disk."""
-        if all(self.store.find(kind, key) for kind, key in needed(self.setting)):
+        if finished(self.setting, self.store):
             return
         _check_weights(self.setting)
         data = splits(self.setting, self.device)
@@ -228,6 +228,11 @@ def asked_about(setting: Setting) -> list[tuple[str, str]]:
     fooled = [setting.fooled_key(c) for c in setting.suite.cells]
     asked = [("weights", k) for k in (setting.original_key, setting.honest_key, *fooled)]
     return [*asked, ("images", setting.images_key)]
+
+
+def finished(setting: Setting, store: Store) -> bool:
+    """Is there all that a run of the setting reads?"""
+    return all(store.find(kind, key) for kind, key in needed(setting))
 
 
 def certificate(setting: Setting, store: Store, *keys: str) -> dict[str, object]:

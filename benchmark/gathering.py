@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,15 +38,31 @@ class Outcome:
     path: Path | None = None
     reason: str = ""
 
+    @property
+    def key(self) -> str:
+        """what a finished unit's files lie under"""
+        return self.path.name.partition(".")[0] if self.path else ""
+
+
+def unit_keys(settings: Iterable[Setting], parts: Iterable[Part], store: Store) -> dict[tuple[str, str], str]:
+    """(setting, interpreter) → what names its rows: the twins' files, the interpreter's source, what is scored how."""
+    code = [(p, sources.fingerprint(p)) for p in parts]
+    found = {}
+    for setting in settings:
+        s, twins = setting.suite, building.twins_digest(setting, store)
+        scored = (
+            s.metrics, [sources.fingerprint(m, "metrics") for m in s.metrics], s.polarities, s.chunk, s.draws, s.seed,
+            s.limit, torch.__version__.partition("+")[0],
+        )  # fmt: skip
+        for part, source in code:
+            key = digest("unit", records.FORMAT, twins, setting.name, part, source, *scored)
+            found[setting.name, part.label] = key
+    return found
+
 
 def unit_key(setting: Setting, part: Part, store: Store) -> str:
-    """Names the rows of an interpreter in a setting: the twins' files, the interpreter's source, what is scored how."""
-    s = setting.suite
-    return digest(
-        "unit", records.FORMAT, building.twins_digest(setting, store), setting.name, part, sources.fingerprint(part),
-        s.metrics, [sources.fingerprint(m, "metrics") for m in s.metrics], s.polarities, s.chunk, s.draws, s.seed,
-        s.limit, torch.__version__.partition("+")[0],
-    )  # fmt: skip
+    """Names the rows of one interpreter in one setting."""
+    return unit_keys([setting], [part], store)[setting.name, part.label]
 
 
 def gather(suite: Suite, store: Store, out: Path, outcomes: list[Outcome], runs_made: int) -> Run:
@@ -69,7 +86,7 @@ def gather(suite: Suite, store: Store, out: Path, outcomes: list[Outcome], runs_
     folder = out / f"{suite.name}-{digest(header['suite'], list(header['interpreters']))[:8]}"
     made = Run(rows, header, folder)
     records.save(made)
-    _save_gallery(suite, store, made)
+    _save_gallery(suite, store, made, finished)
     return made
 
 
@@ -162,16 +179,16 @@ def pictured(setting: Setting) -> bool:
     return setting.seed == setting.architecture.seeds[0]
 
 
-def _save_gallery(suite: Suite, store: Store, made: Run) -> None:
+def _save_gallery(suite: Suite, store: Store, made: Run, finished: list[Outcome]) -> None:
     """Maps and images of the first few test images of each architecture's first seed, for the report."""
     content: dict[str, np.ndarray] = {}
     for s in filter(pictured, suite.settings()):
         chosen = building.images(s, store)[0]
         content[f"{s.name}//image"] = chosen.images[: asking.SHOWN].numpy()
         content[f"{s.name}//target"] = chosen.targets[: asking.SHOWN].numpy()
-        for part in suite.interpreters:
-            path = store.find("gallery", unit_key(s, part, store))
+        for o in finished:
+            path = store.find("gallery", o.key) if o.setting == s.name else None
             if path:
                 with np.load(path) as maps:
-                    content |= {f"{s.name}/{part.label}/{name}": maps[name] for name in maps.files}
+                    content |= {f"{s.name}/{o.interpreter}/{name}": maps[name] for name in maps.files}
     publish(made.folder / "gallery.npz", lambda p: np.savez_compressed(p, **content))

@@ -112,8 +112,8 @@ def _check_device(device: str) -> None:
 
 
 def build(suite: Suite, store: Store, options: Options, report: Progress) -> None:
-    """Every twin of every setting, on disk; settings side by side."""
-    settings = suite.settings()
+    """Every twin of every setting, on disk; settings side by side. Where all are there, no process is started."""
+    settings = [s for s in suite.settings() if not building.finished(s, store)]
     work = [joblib.delayed(_build)(s, store, options.device) for s in settings]
     for done, name in enumerate(_in_parallel(work, options.jobs), 1):
         report(f"twins of {name}", done, len(settings))
@@ -130,14 +130,19 @@ def _say(text: str) -> None:
 
 
 def ask(suite: Suite, store: Store, options: Options, report: Progress) -> list[Outcome]:
-    """Every interpreter in every setting."""
+    """Every interpreter in every setting; what was answered before is found, and no process is started for it."""
     units = [(s, part) for part in suite.interpreters for s in suite.settings()]
-    work = [joblib.delayed(_ask)(s, part, store, options.device) for s, part in units]
-    outcomes = []
+    keys = gathering.unit_keys(suite.settings(), suite.interpreters, store)
+    paths = {unit: store.find("rows", key) for unit, key in keys.items()}
+    outcomes = {unit: Outcome(*unit, path=path) for unit, path in paths.items() if path}
+    if outcomes:
+        report("answers found", len(outcomes), len(units))
+    missing = [(s, part, keys[s.name, part.label]) for s, part in units if (s.name, part.label) not in outcomes]
+    work = [joblib.delayed(_ask)(s, part, store, options.device, key) for s, part, key in missing]
     for outcome in _in_parallel(work, options.jobs):
-        outcomes.append(outcome)
-        report(f"{outcome.interpreter} in {outcome.setting}", len(outcomes), len(work))
-    return outcomes
+        outcomes[outcome.setting, outcome.interpreter] = outcome
+        report(f"{outcome.interpreter} in {outcome.setting}", len(outcomes), len(units))
+    return [outcomes[s.name, part.label] for s, part in units]
 
 
 def attack(
@@ -186,10 +191,9 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _ask(setting: Setting, part: Part, store: Store, device: str) -> Outcome:
+def _ask(setting: Setting, part: Part, store: Store, device: str, key: str) -> Outcome:
     """One unit of work. Whatever an interpreter raises is its own failure and recorded as such."""
-    key = gathering.unit_key(setting, part, store)
-    return _outcome(setting, part, lambda: store.find("rows", key) or _interview(setting, part, store, device, key))
+    return _outcome(setting, part, lambda: _interview(setting, part, store, device, key))
 
 
 def _outcome(setting: Setting, part: Part, make: Callable[[], Path]) -> Outcome:
