@@ -31,7 +31,8 @@ class CarryOver:
     """Spearman's, the same"""
     p: float
     """two-sided p of τ-b if the second order were any order of these interpreters (Kendall's exact test)"""
-    settings: tuple[int, int]
+    settings: tuple[tuple[str, ...], tuple[str, ...]]
+    """the networks of either run"""
 
 
 def carry_over(first: Run, second: Run, resamples: int = st.RESAMPLES) -> CarryOver:
@@ -45,7 +46,7 @@ def carry_over(first: Run, second: Run, resamples: int = st.RESAMPLES) -> CarryO
     names = tuple(n for n in runs[0][1] if n in runs[1][1])
     cells = tuple(c for c in runs[0][0].cells if c in runs[1][0].cells)
     values, resampled = zip(*(_scores(what, names, cells, resamples) for what, _ in runs), strict=True)
-    settings = tuple(len(what.settings) for what, _ in runs)
+    settings = tuple(tuple(what.settings) for what, _ in runs)
     known = [np.isfinite(v).all() for v in values]
     if len(names) < 3 or not all(known):
         nothing = Estimate(np.nan, np.nan, np.nan, len(names))
