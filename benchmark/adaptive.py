@@ -19,14 +19,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from unfooled import asking, building, cost, models, plugins, records, searching, seeding, sources, training
+from unfooled import asking, building, cost, plugins, records, seeding, sources, training
 from unfooled.building import Builder
 from unfooled.manipulations import blackbox
 from unfooled.manipulations.blackbox import Effort, Target
 from unfooled.manipulations.fooling import maps_with_logits
 from unfooled.manipulations.passive import Passive
 from unfooled.searching import Judge
-from unfooled.store import Store, digest, write_json
+from unfooled.store import Store, digest
 from unfooled.suite import CellSpec, Setting, Suite
 from unfooled.types import Interpreter, NotAttackable, Part, Twin
 
@@ -122,7 +122,7 @@ def answers(
     specs = cells(setting.suite, part, extent)
     builder = Builder(setting, store, device, say)
     _make(builder, [c for c in specs if not _finished(setting, c, store)])
-    classes = len(building.certificate(setting, store, setting.honest_key)["classes"])
+    classes = building.class_count(setting, store)
     asked = [Twin("original", builder.load(store.find("weights", setting.original_key), classes))]
     for cell in specs:
         asked.append(Twin("fooled", builder.load(store.find("weights", key(setting, cell)), classes), name_of(cell)))
@@ -144,7 +144,7 @@ def _make(builder: Builder, missing: list[CellSpec]) -> None:
     """Fool, judge and keep each twin; the data set is drawn only when one is missing."""
     if not missing:
         return
-    setting, store = builder.setting, builder.store
+    setting = builder.setting
     data = building.splits(setting, builder.device)
     original = builder.original(data)
     honest = builder.honest(data, original)
@@ -152,12 +152,7 @@ def _make(builder: Builder, missing: list[CellSpec]) -> None:
     for cell in missing:
         name, attack = key(setting, cell), Attack(fewer, cell, data, original, honest)
         with seeding.forked("adaptive", name):
-            if not (store.find("weights", name) and store.find("certificates", name)):
-                twin, outcome = searching.search(attack, builder.say)
-                store.put("weights", name, ".safetensors", lambda p, t=twin: models.save_weights(t, p, half=True))
-                store.put("certificates", name, ".json", lambda p, o=outcome: write_json(p, o))
-            said = attack.said(builder.load(store.find("weights", name), len(data.classes)))
-            store.put("certificates", certificate_key(setting, cell), ".json", lambda p, s=said: write_json(p, s))
+            builder.certify(certificate_key(setting, cell), attack.said(builder.searched(attack, name)))
 
 
 def described(suite: Suite, parts: Iterable[Part], extent: Extent, store: Store) -> dict[str, dict]:

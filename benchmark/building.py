@@ -62,7 +62,7 @@ class Builder:
         recipe, seed = self.setting.architecture.recipe, self.setting.seed
         key = self.setting.honest_key
         made = self._weights(key, "honest twin", data, lambda: twins.honest(original, data, recipe, seed))
-        if not self.store.find("certificates", self.setting.honest_key):
+        if not self.store.find("certificates", key):
             self._certify_honest(data, original, made)
         return made
 
@@ -73,7 +73,7 @@ class Builder:
             "classes": list(data.classes),
             **asdict(certificates.kept(original, honest, data.test)),
         }
-        self.store.put("certificates", self.setting.honest_key, ".json", lambda p: write_json(p, content))
+        self.certify(self.setting.honest_key, content)
 
     def _fit(self, data: Splits) -> nn.Module:
         words = (self.setting.original_key,)
@@ -86,9 +86,15 @@ class Builder:
         path = self.store.find("weights", key)
         if path is None:
             self.say(f"{self.setting.name}: {what}")
-            made = make()
-            path = self.store.put("weights", key, ".safetensors", lambda p: models.save_weights(made, p, half=True))
+            path = self._keep(key, make())
         return self.load(path, len(data.classes))
+
+    def _keep(self, key: str, model: nn.Module) -> Path:
+        return self.store.put("weights", key, ".safetensors", lambda p: models.save_weights(model, p, half=True))
+
+    def certify(self, key: str, content: dict[str, object]) -> None:
+        """Put what is said of a twin under the key."""
+        self.store.put("certificates", key, ".json", lambda p: write_json(p, content))
 
     def load(self, path: Path, classes: int) -> nn.Module:
         """The setting's network with the weights of a file."""
@@ -99,16 +105,19 @@ class Builder:
     def fooled(self, cell: CellSpec, data: Splits, original: nn.Module, honest: nn.Module) -> nn.Module:
         """The first twin of the cell's declared search that passes the gates and is fooled; else the nearest to it."""
         key, judge = self.setting.fooled_key(cell), Judge(self.setting, cell, data, original, honest)
+        twin, key = self.searched(judge, key), self.setting.certificate_key(cell)
+        if not self.store.find("certificates", key):
+            self.certify(key, judge.test(twin))
+        return twin
+
+    def searched(self, judge: Judge, key: str) -> nn.Module:
+        """What the judge's declared search came to, as reloaded; searched where twin or certificate is missing."""
         path = self.store.find("weights", key)
         if path is None or not self.store.find("certificates", key):
             chosen, outcome = searching.search(judge, self.say)
-            path = self.store.put("weights", key, ".safetensors", lambda p: models.save_weights(chosen, p, half=True))
-            self.store.put("certificates", key, ".json", lambda p: write_json(p, outcome))
-        twin, key = self.load(path, len(data.classes)), self.setting.certificate_key(cell)
-        if not self.store.find("certificates", key):
-            found = judge.test(twin)
-            self.store.put("certificates", key, ".json", lambda p: write_json(p, found))
-        return twin
+            path = self._keep(key, chosen)
+            self.certify(key, outcome)
+        return self.load(path, len(judge.data.classes))
 
     def _choose_images(self, data: Splits, networks: list[nn.Module]) -> None:
         """The first test images that original, honest and every fooled twin classify as the label."""
@@ -200,7 +209,7 @@ def _limited(chosen: Images, limit: int | None) -> Images:
 
 def load_twins(setting: Setting, store: Store, chosen: Images, device: str = "cpu") -> list[Twin]:
     """Original, honest and fooled twins from the store, randomised ones from their seeds."""
-    classes = len(certificate(setting, store, setting.honest_key)["classes"])
+    classes = class_count(setting, store)
     original = Builder(setting, store, device).load(store.find("weights", setting.original_key), classes)
 
     def stored(key: str) -> nn.Module:
@@ -233,6 +242,11 @@ def asked_about(setting: Setting) -> list[tuple[str, str]]:
 def finished(setting: Setting, store: Store) -> bool:
     """Is there all that a run of the setting reads?"""
     return all(store.find(kind, key) for kind, key in needed(setting))
+
+
+def class_count(setting: Setting, store: Store) -> int:
+    """How many classes the networks of a built setting tell apart."""
+    return len(certificate(setting, store, setting.honest_key)["classes"])
 
 
 def certificate(setting: Setting, store: Store, *keys: str) -> dict[str, object]:

@@ -98,7 +98,7 @@ def chosen_cells(suite: Suite) -> tuple[CellSpec, ...]:
 def check(suite: Suite, store: Store, folder: Path, device: str, say: Say) -> Outcome:
     """Make the cells again in the folder, which must be empty, and compare. Raises NotBuilt; the store is only read."""
     setting = adaptive.settings(suite, "quick")[0]
-    if not all(store.find(kind, key) for kind, key in building.needed(setting)):
+    if not building.finished(setting, store):
         raise NotBuilt(f"{suite.name}: {setting.name} is not built; `unfooled build` makes what --check compares with")
     with runner.one_thread():
         return Rebuilding(setting, store, Store(folder), device, say).outcome()
@@ -122,7 +122,7 @@ class Rebuilding:
     def siblings(self) -> list[Setting]:
         """The built settings of the same architecture, this one included."""
         same = [s for s in self.setting.suite.settings() if s.architecture == self.setting.architecture]
-        return [s for s in same if all(self.recorded.find(kind, key) for kind, key in building.needed(s))]
+        return [s for s in same if building.finished(s, self.recorded)]
 
     @cached_property
     def narrow(self) -> Setting:
@@ -187,8 +187,8 @@ class Rebuilding:
 
     def _rows(self, part: Part) -> list[pd.DataFrame]:
         """Its recorded rows, one frame a sibling; none where one lacks them."""
-        keys = [gathering.unit_key(s, part, self.recorded) for s in self.siblings]
-        paths = [self.recorded.find("rows", key) for key in keys]
+        keys = gathering.unit_keys(self.siblings, [part], self.recorded)
+        paths = [self.recorded.find("rows", key) for key in keys.values()]
         return [pq.ParquetFile(p).read().to_pandas() for p in paths] if all(paths) else []
 
     def _asked(self, part: Part) -> pd.DataFrame:
@@ -198,7 +198,7 @@ class Rebuilding:
         if not any(c.manipulation.use == "active" for c in self.cells):
             images = images[:1]
         twins = building.load_twins(self.narrow, self.again, images[0], self.device)
-        classes = len(building.certificate(self.setting, self.again, self.setting.honest_key)["classes"])
+        classes = building.class_count(self.setting, self.again)
         return asking.interview(part, self.narrow, twins, images, classes, self.device).rows
 
     def _compared_stability(

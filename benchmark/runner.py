@@ -211,7 +211,7 @@ def _outcome(setting: Setting, part: Part, make: Callable[[], Path]) -> Outcome:
 def _interview(setting: Setting, part: Part, store: Store, device: str, key: str) -> Path:
     splits = building.images(setting, store)
     twins = building.load_twins(setting, store, splits[0], device)
-    classes = twins[0].model(splits[0].images[:1].to(device)).shape[1]
+    classes = building.class_count(setting, store)
     answer = asking.interview(part, setting, twins, splits, classes, device)
     header = {
         "root": answer.root,

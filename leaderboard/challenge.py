@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from unfooled import building, intervals, seeding
+from unfooled import intervals, seeding
 from unfooled.building import Builder
 from unfooled.certificates import Gates
 from unfooled.intervals import Spread
@@ -52,11 +52,6 @@ def setting(entry: Entry, metrics: Sequence[Part], nonce: str) -> Setting:
         seed=seed,
     )
     return suite.settings()[0]
-
-
-def is_made(what: Setting, store: Store) -> bool:
-    """Do the challenge's networks lie in the store? Every entry that is verified with the same nonce shares them."""
-    return all(store.find(kind, key) for kind, key in building.needed(what))
 
 
 def make(what: Setting, store: Store) -> None:

@@ -100,7 +100,7 @@ class Work:
 
     @property
     def _lacks_networks(self) -> bool:
-        return self._has_challenge and not challenge.is_made(self._fresh, self.store)
+        return self._has_challenge and not building.finished(self._fresh, self.store)
 
     def _recompute(self, worker: Worker, found: Found) -> float:
         """Ask the drawn cells again, setting by setting; the seconds of processor time that a setting took."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import joblib
 import numpy as np
-import torch
 from torch import Tensor
 
 from unfooled import building, merkle, plugins, runner
@@ -42,7 +39,7 @@ def draw_again(
 
 
 def _write(setting: Setting, part: Part, store: Store, folder: Path, device: str) -> None:
-    with _one_thread():
+    with runner.one_thread():  # sums over several threads round otherwise than a run's
         shown = maps(setting, part, store, device)
     publish(folder / f"{setting.name}.npz", lambda path: np.savez_compressed(path, **shown))
 
@@ -51,7 +48,7 @@ def maps(setting: Setting, part: Part, store: Store, device: str = "cpu") -> dic
     """Split → the maps that a run scores, rounded: uint8 (questions, n, h, w), in the order in which it asks."""
     splits = building.images(setting, store)
     twins = building.load_twins(setting, store, splits[0], device)
-    classes = twins[0].model(splits[0].images[:1].to(device)).shape[1]
+    classes = building.class_count(setting, store)
     interpreter = plugins.build("interpreters", part)  # one instance answers for all splits, as in a run
     found = {}
     for images in splits:
@@ -75,14 +72,3 @@ class _Keeping(Interview):
         first = self.setting.suite.polarities[0]
         self.kept.append(np.stack([merkle.rounded(answers[i][first]) for i in range(len(asked))]))
         return answers
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """As a run asks: sums over several threads round otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -20,7 +20,7 @@ import synthetic_rows as synthetic
 import torch
 from torch import nn
 
-from unfooled import runner, seeding, suite
+from unfooled import building, runner, seeding, suite
 from unfooled.leaderboard import (
     challenge,
     checker,
@@ -447,9 +447,9 @@ def test_the_challenge_shows_a_gap(tiny, monkeypatch):
     if checker.unranked(honest):
         pytest.skip(f"the tiny suite's gradient is {checker.unranked(honest)}")
     fresh = challenge.setting(honest, what.metrics, QUIET.nonce)
-    assert not challenge.is_made(fresh, store)
+    assert not building.finished(fresh, store)
     found = outcome(tiny, folder / "tiny-gradient.json", replace(QUIET, with_challenge=True))
-    assert challenge.is_made(fresh, store)  # for the next entry with this nonce
+    assert building.finished(fresh, store)  # for the next entry with this nonce
     assert found.challenge.low <= found.challenge.stability <= found.challenge.high
     assert found.challenge.gap == pytest.approx(found.challenge.reported - found.challenge.stability, abs=1e-5)
 
