@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from pandas.api.types import union_categoricals
 from torch import Tensor, nn
 
-from unfooled import localisation, maps, merkle, plugins, seeding, sentinel
+from unfooled import localisation, maps, merkle, plugins, records, seeding, sentinel
 from unfooled.building import Images
 from unfooled.metrics import prepared
 from unfooled.suite import Setting
@@ -212,14 +211,4 @@ def interview(
     asker = Interview(named.label, interpreter, metrics, setting, classes, device)
     answers = [asker.rows(twins, images) for images in splits]
     root = merkle.root(bytes.fromhex(a.root) for a in answers)
-    return Answer(joined([a.rows for a in answers]), root, answers[0].shown, answers[0].localisation)
-
-
-def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """Frames of rows one below the other, categories united."""
-    columns = {}
-    for name in frames[0].columns:
-        parts = [f[name] for f in frames]
-        categorical = isinstance(parts[0].dtype, pd.CategoricalDtype)
-        columns[name] = union_categoricals(parts, sort_categories=True) if categorical else np.concatenate(parts)
-    return pd.DataFrame(columns)
+    return Answer(records.joined([a.rows for a in answers]), root, answers[0].shown, answers[0].localisation)

@@ -113,7 +113,7 @@ def run(
         return
     with bar() as progress:
         made = runner.run(chosen, extra, options, progress, adaptive)
-    _print_run(made, report=not no_report)
+    _print_run(made, jobs, report=not no_report)
     ctx.exit(3 if _failures(made) else 0)
 
 
@@ -121,10 +121,12 @@ def _failures(made: object) -> list[dict[str, str]]:
     return [*made.header["failures"], *made.header.get("adaptive", {}).get("failures", ())]
 
 
-def _print_run(made: object, report: bool) -> None:
-    from unfooled.leaderboard import ranking, tables
+def _print_run(made: object, jobs: int, report: bool) -> None:
+    from unfooled.findings import Findings
+    from unfooled.leaderboard import tables
 
-    click.echo(tables.as_text(ranking.scores(made.rows, made.header)))
+    found = Findings(made)
+    click.echo(tables.as_text(found.table))
     for failure in _failures(made):
         click.echo(f"failed: {failure['setting']}: {failure['reason']}", err=True)
     if made.header.get("note"):
@@ -133,13 +135,14 @@ def _print_run(made: object, report: bool) -> None:
         click.echo("limited: fewer images than the suite asks for, so this run cannot be submitted", err=True)
     click.echo(f"run:     {made.folder}\nrows:    {made.path}")
     if report:
-        _print_report(made)
+        _print_report(found, jobs)
 
 
-def _print_report(made: object) -> None:
+def _print_report(found: object, jobs: int = 1) -> None:
     from unfooled import report
 
-    report.write(made)
+    made = found.run
+    report.write(made, found, jobs)
     click.echo(f"report:  {made.folder / 'report.html'}\nfigures: {made.folder / 'figures'}")
 
 
@@ -190,8 +193,9 @@ def show(run: Path, by: str | None, polarity: str, at: str, form: str | None) ->
 def report(run: Path) -> None:
     """Make the report and the figures of a RUN again."""
     from unfooled import records
+    from unfooled.findings import Findings
 
-    _print_report(records.load(run))
+    _print_report(Findings(records.load(run)))
 
 
 @main.command()

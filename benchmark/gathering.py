@@ -72,7 +72,7 @@ def gather(suite: Suite, store: Store, out: Path, outcomes: list[Outcome], runs_
         reasons = "; ".join(dict.fromkeys(o.reason for o in outcomes))
         raise NothingFinished(f"{suite.name}: every interpreter failed: {reasons}")
     tables = [pq.ParquetFile(o.path) for o in finished]
-    rows = asking.joined([t.read().to_pandas() for t in tables])
+    rows = records.joined([t.read() for t in tables])
     units = [json.loads(t.schema_arrow.metadata[records.KEY]) for t in tables]
     names = [f"{o.setting}/{o.interpreter}" for o in finished]
     header = {
@@ -94,13 +94,13 @@ def extended(
     run: Run, suite: Suite, attacked: tuple[Part, ...], extent: Extent, store: Store, outcomes: list[Outcome]
 ) -> Run:
     """The run with the rows of its adaptive track, saved beside it; no row or number that it had is changed."""
-    tables = [run.rows, *(pq.ParquetFile(o.path).read().to_pandas() for o in outcomes if o.path)]
+    tables = [run.rows, *(pq.ParquetFile(o.path).read() for o in outcomes if o.path)]
     header = {
         **run.header,
         "cells": {**run.header["cells"], **adaptive.described(suite, attacked, extent, store)},
         "adaptive": {"extent": extent, "failures": _failures(outcomes)},
     }
-    made = Run(asking.joined(tables), header, run.folder.with_name(f"{run.folder.name}-{extent}"))
+    made = Run(records.joined(tables), header, run.folder.with_name(f"{run.folder.name}-{extent}"))
     records.save(made)
     publish(made.folder / "gallery.npz", lambda p: p.write_bytes((run.folder / "gallery.npz").read_bytes()))
     return made

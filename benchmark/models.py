@@ -8,13 +8,15 @@ not import torchvision (1.6 s); making a network does.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from unfooled.plugins import near_miss
 from unfooled.types import DataError, UnfooledError, UnknownPart
@@ -32,7 +34,7 @@ def vgg(num_classes: int = 10) -> nn.Module:
     """torchvision's VGG with BatchNorm for 32 × 32 images: 145 thousand parameters, T (n, 64, 8, 8)."""
     from unfooled.vision import torchvision
 
-    with torch.device("meta"):  # the head of the parent is 120 million parameters wide: replaced before it is ever made
+    with _outline():  # the head of the parent is 120 million parameters wide: replaced before it is ever made
         net = torchvision.models.VGG(nn.Sequential(), num_classes)
     widths = [16, "M", 32, 32, "M", 64, 64, 64, 64]
     net.features = torchvision.models.vgg.make_layers(widths, batch_norm=True)
@@ -45,7 +47,7 @@ def resnet(num_classes: int = 10) -> nn.Module:
     from unfooled.blocks import projection, residual_stage
     from unfooled.vision import torchvision
 
-    with torch.device("meta"):  # the stages' widths are fixed in the parent: replaced before they are ever made
+    with _outline():  # the stages' widths are fixed in the parent: replaced before they are ever made
         net = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1], num_classes)
     net.conv1, net.bn1 = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
     net.maxpool = nn.MaxPool2d(2)
@@ -108,6 +110,24 @@ def torchvision(
         raise UnknownPart(f"models: torchvision has no classifier {name!r}{hint}")
     net = library.models.get_model(name, weights=None, num_classes=num_classes, **_OPTIONS.get(name, {}))
     return _with_weights(_network(net, target_layer, mean, std), weights)
+
+
+@contextmanager
+def _outline() -> Iterator[None]:
+    """Layers made in the block have shapes and no values. Nor are any drawn: for that torch imports its compiler."""
+    with torch.device("meta"), _Uninitialised():
+        yield
+
+
+class _Uninitialised(TorchFunctionMode):
+    """``normal_`` returns its tensor as it is."""
+
+    def __torch_function__(
+        self, function: Callable, types: object, arguments: tuple = (), keywords: Mapping[str, object] | None = None
+    ) -> object:
+        if getattr(function, "__name__", None) == "normal_":
+            return (*arguments, *(keywords or {}).values())[0]
+        return function(*arguments, **(keywords or {}))
 
 
 def _small(net: nn.Module) -> nn.Module:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from unfooled import adaptive, asking, building, gathering, models, runner
+from unfooled import adaptive, asking, building, gathering, models, parallel
 from unfooled.building import Builder, Say
 from unfooled.leaderboard.stability import LEAST_RANGE, study
 from unfooled.searching import Judge
@@ -100,7 +100,7 @@ def check(suite: Suite, store: Store, folder: Path, device: str, say: Say) -> Ou
     setting = adaptive.settings(suite, "quick")[0]
     if not building.finished(setting, store):
         raise NotBuilt(f"{suite.name}: {setting.name} is not built; `unfooled build` makes what --check compares with")
-    with runner.one_thread():
+    with parallel.one_thread():
         return Rebuilding(setting, store, Store(folder), device, say).outcome()
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import joblib
 import pandas as pd
 
-from unfooled import figures, gallery
+from unfooled import figures, gallery, parallel
 from unfooled.figures import Drawing
 from unfooled.findings import CERTIFICATE, Findings
 from unfooled.gallery import AIMS, Shelf
@@ -56,34 +57,38 @@ class Shown:
     absent: str
 
 
-def write(run: Run) -> Report:
-    """Write ``report.html`` and ``figures/`` into the run's folder, each file in one step."""
-    found = Findings(run)
+def write(run: Run, found: Findings | None = None, jobs: int = 1) -> Report:
+    """Write ``report.html`` and ``figures/`` into the run's folder, each file in one step.
+
+    ``found`` are the run's findings, if somebody has them already. With several ``jobs`` figures become files in other
+    processes while the next ones are drawn.
+    """
+    found = found or Findings(run)
     shelves = gallery.shelves(run, list(found.table["interpreter"]))
-    shown, files = {}, []
-    for drawing in figures.drawings(found, shelves):
-        svg, written = _write_figure(drawing, run.folder / "figures")
-        shown[drawing.name] = Shown(drawing.name, drawing.caption, svg, drawing.absent)
-        files += written
+    folder = run.folder / "figures"
+    work = (joblib.delayed(_write_figure)(drawing, folder) for drawing in figures.drawings(found, shelves))
+    written = list(parallel.results(work, jobs))
     path = run.folder / "report.html"
-    text = render(found, shelves, shown)
+    text = render(found, shelves, {shown.name: shown for shown, _ in written})
     publish(path, lambda part: part.write_text(text, encoding="utf-8"))
-    return Report(path, tuple(files))
+    return Report(path, tuple(file for _, files in written for file in files))
 
 
-def _write_figure(drawing: Drawing, folder: Path) -> tuple[str, list[Path]]:
-    """The drawing as an element of the page, and the files it became."""
+def _write_figure(drawing: Drawing, folder: Path) -> tuple[Shown, list[Path]]:
+    """The drawing as a page shows it, and the files it became."""
     if drawing.figure is None:
-        return "", []
+        return Shown(drawing.name, drawing.caption, "", drawing.absent), []
     from unfooled.plots import style
 
-    path = folder / f"{drawing.name}.png"
+    svg, path = "", folder / f"{drawing.name}.png"
+    files = [path]
     publish(path, lambda part: part.write_bytes(style.png(drawing.figure)))
-    if drawing.name.startswith("gallery"):
-        return "", [path]
-    text, vector = style.svg(drawing.figure), path.with_suffix(".svg")
-    publish(vector, lambda part: part.write_text(text, encoding="utf-8"))
-    return style.inline(text, drawing.name, drawing.caption), [path, vector]
+    if not drawing.name.startswith("gallery"):
+        text, vector = style.svg(drawing.figure), path.with_suffix(".svg")
+        publish(vector, lambda part: part.write_text(text, encoding="utf-8"))
+        svg = style.inline(text, drawing.name, drawing.caption)
+        files.append(vector)
+    return Shown(drawing.name, drawing.caption, svg, ""), files
 
 
 def render(found: Findings, shelves: list[Shelf], shown: Mapping[str, Shown]) -> str:

@@ -11,17 +11,15 @@ import importlib.resources
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import joblib
 import numpy as np
 import torch
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from unfooled import adaptive, asking, building, cost, gathering, plugins, records
+from unfooled import adaptive, asking, building, cost, gathering, parallel, plugins, records
 from unfooled import suite as suites
 from unfooled.adaptive import Extent
 from unfooled.gathering import Outcome
@@ -46,12 +44,6 @@ class Options:
     out: Path = Path("runs")
     refit: bool = False
     """make every network from nothing, frozen ones too"""
-
-
-class Killed(UnfooledError):
-    """A worker process ended in mid-work."""
-
-    exit_code = 3
 
 
 def store_root(options: Options) -> Path:
@@ -81,8 +73,8 @@ def run(
     """Run a suite, with further interpreters beside its own, and save the run in ``options.out``.
 
     A failing interpreter is recorded in the header's ``failures`` and ends nothing but itself. Raises NothingFinished
-    where all of them failed, Killed where a worker process did not survive. With an ``extent``, models are also fooled
-    against the further interpreters, or against the suite's own where there are none: the adaptive track.
+    where all of them failed, parallel.Killed where a worker process did not survive. With an ``extent``, models are
+    also fooled against the further interpreters, or against the suite's own where there are none: the adaptive track.
     """
     interpreters = tuple(interpreters)
     suite = replace(suite, interpreters=tuple(dict.fromkeys([*suite.interpreters, *interpreters])))
@@ -115,12 +107,12 @@ def build(suite: Suite, store: Store, options: Options, report: Progress) -> Non
     """Every twin of every setting, on disk; settings side by side. Where all are there, no process is started."""
     settings = [s for s in suite.settings() if not building.finished(s, store)]
     work = [joblib.delayed(_build)(s, store, options.device) for s in settings]
-    for done, name in enumerate(_in_parallel(work, options.jobs), 1):
+    for done, name in enumerate(parallel.results(work, min(options.jobs, len(work))), 1):
         report(f"twins of {name}", done, len(settings))
 
 
 def _build(setting: Setting, store: Store, device: str) -> str:
-    with one_thread():
+    with parallel.one_thread():
         building.Builder(setting, store, device, _say).all()
     return setting.name
 
@@ -139,7 +131,7 @@ def ask(suite: Suite, store: Store, options: Options, report: Progress) -> list[
         report("answers found", len(outcomes), len(units))
     missing = [(s, part, keys[s.name, part.label]) for s, part in units if (s.name, part.label) not in outcomes]
     work = [joblib.delayed(_ask)(s, part, store, options.device, key) for s, part, key in missing]
-    for outcome in _in_parallel(work, options.jobs):
+    for outcome in parallel.results(work, min(options.jobs, len(work))):
         outcomes[outcome.setting, outcome.interpreter] = outcome
         report(f"{outcome.interpreter} in {outcome.setting}", len(outcomes), len(units))
     return [outcomes[s.name, part.label] for s, part in units]
@@ -154,7 +146,7 @@ def attack(
     units = [(s, part) for part in parts for s in adaptive.settings(suite, extent)]
     work = [joblib.delayed(_attack)(s, part, extent, store, options.device) for s, part in units]
     outcomes = []
-    for outcome in _in_parallel(work, options.jobs):
+    for outcome in parallel.results(work, min(options.jobs, len(work))):
         outcomes.append(outcome)
         report(f"models fooled against {outcome.interpreter} in {outcome.setting}", len(outcomes), len(work))
     return outcomes
@@ -165,32 +157,6 @@ def _attack(setting: Setting, part: Part, extent: Extent, store: Store, device: 
     return _outcome(setting, part, lambda: adaptive.answers(setting, part, extent, store, key, device, _say))
 
 
-def _in_parallel(work: list, jobs: int) -> Iterator:
-    """Results as they come, in the order of the work. One job stays in this process."""
-    if min(jobs, len(work)) <= 1:
-        yield from (function(*arguments, **keywords) for function, arguments, keywords in work)
-        return
-    try:
-        with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
-            yield from joblib.Parallel(return_as="generator")(work)
-    except TerminatedWorkerError as error:
-        raise Killed(
-            f"run: a worker process was killed, as a system short of memory does; with --jobs {max(jobs // 2, 1)} the "
-            "same command goes on from what is finished"
-        ) from error
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Two processes of one thread beat one of two; the caller's own setting is put back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _ask(setting: Setting, part: Part, store: Store, device: str, key: str) -> Outcome:
     """One unit of work. Whatever an interpreter raises is its own failure and recorded as such."""
     return _outcome(setting, part, lambda: _interview(setting, part, store, device, key))
@@ -198,7 +164,7 @@ def _ask(setting: Setting, part: Part, store: Store, device: str, key: str) -> O
 
 def _outcome(setting: Setting, part: Part, make: Callable[[], Path]) -> Outcome:
     try:
-        with one_thread():
+        with parallel.one_thread():
             return Outcome(setting.name, part.label, path=make())
     except Unwritable:
         raise  # a full disk is nobody's failing but the disk's

@@ -12,8 +12,8 @@ from multiprocessing import get_context
 
 from torch import Tensor
 
-from unfooled import building, plugins, seeding
-from unfooled.asking import Interview, Question, joined
+from unfooled import building, plugins, records, seeding
+from unfooled.asking import Interview, Question
 from unfooled.leaderboard import challenge, checker, sandbox, spotcheck, submission
 from unfooled.leaderboard import stability as st
 from unfooled.leaderboard.blocks import CONTROLS
@@ -189,7 +189,7 @@ def _study(
     metrics = {m.label: plugins.build("metrics", m) for m in setting.suite.metrics}
     classes = twins[0].model(images[0].images[:1].to(options.device)).shape[1]
     asker = _Shuffled(label, worker, metrics, setting, classes, options.device, options.nonce)
-    rows = joined([asker.rows(twins, one).rows for one in images])
+    rows = records.joined([asker.rows(twins, one).rows for one in images])
     header = {"interpreters": {label: {"family": entry.method.family, "at": entry.method.at}}}
     return st.study(rows, header, submission.POLARITY, entry.method.at, [m.name for m in entry.metrics])
 

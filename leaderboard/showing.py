@@ -9,7 +9,7 @@ import joblib
 import numpy as np
 from torch import Tensor
 
-from unfooled import building, merkle, plugins, runner
+from unfooled import building, merkle, parallel, plugins, runner
 from unfooled import suite as suites
 from unfooled.asking import Interview, Question
 from unfooled.leaderboard import checker, reveal, verify
@@ -33,13 +33,13 @@ def draw_again(
     place = runner.open_store(runner.Options(store=store), what)
     entry = verify.checked(file, of_suite(what, place)).entry
     work = [joblib.delayed(_write)(s, entry.method.part, place, folder, device) for s in what.settings()]
-    with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
-        joblib.Parallel()(work)
+    for _ in parallel.results(work, jobs):
+        pass  # each is on disk
     return reveal.check(entry, folder, what.chunk)
 
 
 def _write(setting: Setting, part: Part, store: Store, folder: Path, device: str) -> None:
-    with runner.one_thread():  # sums over several threads round otherwise than a run's
+    with parallel.one_thread():  # sums over several threads round otherwise than a run's
         shown = maps(setting, part, store, device)
     publish(folder / f"{setting.name}.npz", lambda path: np.savez_compressed(path, **shown))
 

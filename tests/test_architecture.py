@@ -49,7 +49,7 @@ FLOORS = {
         *("benchmark/vision.py", "benchmark/training.py", "benchmark/aopc.py", "benchmark/maps.py"),
         *("benchmark/localisation.py", "benchmark/merkle.py", "benchmark/store.py", "benchmark/records.py"),
         *("benchmark/intervals.py", "benchmark/seeding.py", "benchmark/plugins.py", "benchmark/sources.py"),
-        *("benchmark/sentinel.py", "benchmark/cost.py", "benchmark/progress.py"),
+        *("benchmark/sentinel.py", "benchmark/cost.py", "benchmark/progress.py", "benchmark/parallel.py"),
     ],
     0: ["benchmark/types.py", "suites/__init__.py"],
 }

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from unfooled import asking, building, plugins, runner
+from unfooled import asking, building, plugins, records, runner
 from unfooled.asking import BrokenAnswer, Interview, Question, questions
 from unfooled.building import Images
 from unfooled.sentinel import TouchedModel
@@ -248,7 +248,7 @@ def test_questions_need_an_original():
 def test_joining_keeps_every_word(setting, asked):
     splits, twins = asked
     answers = [interview(setting, mischief.counted, label=word).rows(twins, splits[0]).rows for word in ("b", "a")]
-    both = asking.joined(answers)
+    both = records.joined(answers)
     assert len(both) == sum(len(a) for a in answers)
     assert both["interpreter"].cat.categories.tolist() == ["a", "b"]
     assert both["interpreter"].tolist() == ["b"] * len(answers[0]) + ["a"] * len(answers[1])

@@ -271,3 +271,12 @@ def test_resnet20_reaches_its_published_order_of_accuracy_on_cifar10():
     with torch.no_grad():
         predicted = torch.cat([model(part).argmax(1) for part in inputs.split(250)])
     assert (predicted == labels).float().mean().item() == pytest.approx(0.82, abs=0.027)
+
+
+def test_a_network_is_made_without_torchs_compiler():
+    """It takes longer to import than torch, and nothing here is compiled."""
+    code = "import sys; from unfooled import models; models.vgg(), models.resnet(), models.densenet(); "
+    code += "assert 'torch._dynamo' not in sys.modules; from unfooled.vision import torchvision; import torch; "
+    code += "boxes = torch.tensor([[0., 0, 0, 4, 4]]); "
+    code += "torchvision.ops.roi_align(torch.rand(1, 1, 8, 8), boxes, 2) if torchvision.extension._has_ops() else None"
+    subprocess.run([sys.executable, "-c", code], check=True)
