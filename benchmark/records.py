@@ -40,15 +40,16 @@ class Run:
 def joined(parts: Sequence[pa.Table | pd.DataFrame]) -> pd.DataFrame:
     """Rows one below the other as one frame, the words of each column united and in order."""
     tables = [pa.Table.from_pandas(p, preserve_index=False) if isinstance(p, pd.DataFrame) else p for p in parts]
-    whole = pa.concat_tables([t.replace_schema_metadata(None) for t in tables])
-    words = [pa.dictionary(pa.int16(), f.type.value_type) if pa.types.is_dictionary(f.type) else f.type
-             for f in whole.schema]  # fmt: skip
-    # A table may number its words in a byte; all of them together may need more.
-    wide = whole.cast(pa.schema(zip(whole.column_names, words, strict=True)))
-    frame = wide.unify_dictionaries().to_pandas()
+    frame = pa.concat_tables([t.cast(_wide(t.schema)) for t in tables]).unify_dictionaries().to_pandas()
     for name in frame.columns[frame.dtypes == "category"]:
         frame[name] = frame[name].cat.reorder_categories(sorted(frame[name].cat.categories))
     return frame
+
+
+def _wide(schema: pa.Schema) -> pa.Schema:
+    """Room for all tables' words: one alone may number its own in a byte, and hold them as it likes."""
+    words = pa.dictionary(pa.int16(), pa.string())
+    return pa.schema([(f.name, words if pa.types.is_dictionary(f.type) else f.type) for f in schema])
 
 
 def write_rows(path: Path, rows: pd.DataFrame, header: dict) -> None:

@@ -84,3 +84,11 @@ def test_half_a_file_is_refused(run, share):
     run.path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(RunError, match="or was damaged"):
         records.load(run.folder)
+
+
+def test_joining_unites_more_words_than_a_byte_can_number():
+    frames = [pd.DataFrame({"word": pd.Categorical([f"{n:03}", "same"]), "value": [n, 0]}) for n in range(200)]
+    both = records.joined([*frames[:100], *(pa.Table.from_pandas(f, preserve_index=False) for f in frames[100:])])
+    assert both["word"].tolist() == [w for f in frames for w in f["word"]]
+    assert both["word"].cat.categories.tolist() == sorted({w for f in frames for w in f["word"]})
+    assert both["value"].tolist() == [v for f in frames for v in f["value"]]
