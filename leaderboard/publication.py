@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from unfooled import figures, records
+from unfooled.intervals import Spread
 from unfooled.leaderboard import carryover, claims, heo, literature, multiverse, pairing, ranking, tables
 from unfooled.leaderboard.claims import Condition, Estimate, Finding
 from unfooled.leaderboard.evidence import Evidence
@@ -61,7 +62,7 @@ def page(evidence: Evidence, found: Mapping[str, Finding], carry: carryover.Carr
     text = environment.get_template("findings.md").render(
         f=found, short=list(found.values()), carry=carry, carried=_carried(carry), controls=_controls(evidence),
         ranked=evidence.found.table, groups=_groups(evidence), unranked=_unranked(evidence.found.table),
-        **_ground(evidence), **_extremes(evidence),
+        **_ground(evidence), **_extremes(evidence), adaptive=_adaptive(evidence), track=_track(evidence),
     )  # fmt: skip
     return "\n\n".join(map(_wrapped, re.split(r"\n{2,}", text.strip()))) + "\n"
 
@@ -130,6 +131,50 @@ def _controls(e: Evidence) -> pd.DataFrame:
          "self-noise": noise[e.study.interpreters[i]]}
         for i in order
     )  # fmt: skip
+
+
+def _adaptive(e: Evidence) -> pd.DataFrame:
+    """Interpreters that models were fooled against, the least stable under it first; empty without that track."""
+    table = e.found.table[e.found.table["adaptive"].notna()].sort_values("adaptive", kind="stable")
+    spread = e.spread("attacked", "transfer")
+    return pd.DataFrame(_attacked_itself(e, row, spread) for _, row in table.iterrows())
+
+
+def _attacked_itself(e: Evidence, row: pd.Series, spread: Spread) -> dict[str, object]:
+    name, told = row["interpreter"], _told(e.run.header, row["interpreter"])
+    ends = (float(row[c]) for c in ("adaptive", "adaptive_low", "adaptive_high"))
+    return {
+        "interpreter": name,
+        "stability, attacked itself": Estimate(*ends, e.settings),
+        "by": row["adaptive_worst"],
+        "stability, the suite's cells": claims.of(spread, e.study.interpreters.index(name)),
+        "fooled": f"{_fooled(told)} of {len(told)}",
+        "by means of": "; ".join(dict.fromkeys(str(t["attack"]) for t in told)),
+    }
+
+
+def _told(header: Mapping, interpreter: str) -> list[Mapping]:
+    """The certificates of the models that were fooled against an interpreter itself."""
+    own = [cell for cell in header["cells"].values() if cell.get("adaptive_for") == interpreter]
+    return [one for cell in own for one in cell.get("certificates", {}).values()]
+
+
+def _fooled(told: Iterable[Mapping]) -> int:
+    return sum(one["status"] == "fooled" for one in told)
+
+
+def _track(e: Evidence) -> dict[str, object]:
+    """The adaptive track in numbers: interpreters, attempts, how many of them fooled, on which networks."""
+    table, header = e.found.table, e.run.header
+    told = [one for name in table["interpreter"] for one in _told(header, name)]
+    attacked = table["adaptive"].notna()
+    return {
+        "interpreters": int(attacked.sum()),
+        "attempts": len(told),
+        "fooled": _fooled(told),
+        "settings": sorted({str(one["setting"]) for one in told}),
+        "missing": list(table["interpreter"][table["rank"].notna() & ~table["canary"] & ~attacked]),
+    }
 
 
 def _carried(carry: carryover.CarryOver | None) -> pd.DataFrame:

@@ -380,3 +380,22 @@ def test_numbers_read_as_numbers():
     assert publication.number(float("nan")) == "–"
     assert publication.interval(Estimate(0.003, -0.002, 0.008, 9)) == "0.003 [−0.002, 0.008]"
     assert publication.interval(Estimate(0.5, 0.25, 0.75, 9, 0.0001)) == "0.50 [0.25, 0.75], p < 0.001"
+
+
+def test_the_page_tells_of_models_fooled_against_the_interpreters_themselves(made):
+    run = made(replace(QUIET, adaptive={"simple_grad|location": 0.1, "grad_cam|top_k": 0.5}))
+    told = {"vgg-1": {"setting": "vgg-1", "status": "fooled", "attack": "gradient"},
+            "vgg-2": {"setting": "vgg-2", "status": "resisted", "attack": "gradient-free, 12 queries"}}  # fmt: skip
+    cells = {n: {**c, "certificates": told} if c.get("adaptive_for") else c for n, c in run.header["cells"].items()}
+    found = Evidence(replace(run, header={**run.header, "cells": cells}))
+    page = publication.page(found, publication.findings(found, None), None)
+    section = page.partition("## Attacked themselves")[2].partition("\n## ")[0]
+    assert "Here each of 2 is the target itself" in section
+    assert "2 of 4 attempts on vgg-1, vgg-2 met" in section
+    first, second = [line for line in section.splitlines() if line.startswith("| ")][2:]
+    assert re.match(
+        r"\| simple\\_grad \| 0\.[01]\d \[.*\| location \| .*\| 1 of 2 \| gradient; gradient-free, 12 queries \|", first
+    )
+    assert re.match(r"\| grad\\_cam \| 0\.[45]\d \[.*\| top\\_k \| .*\| 1 of 2 \|", second)
+    quiet = Evidence(made(QUIET))
+    assert "Attacked themselves" not in publication.page(quiet, publication.findings(quiet, None), None)
