@@ -12,9 +12,10 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from unfooled import adaptive, plugins, suite
+from unfooled import adaptive, building, plugins, runner, suite
 from unfooled.certificates import Gates
 from unfooled.manipulations.blackbox import Effort
+from unfooled.store import Store
 from unfooled.training import Recipe
 
 DOC = Path(__file__).parents[1] / "docs" / "manipulations.md"
@@ -46,6 +47,42 @@ def weights() -> str:
     return _table(("cell of `standard`", "weights, tried in this order"), rows)
 
 
+def nine() -> str:
+    """Corrected rate and silent share of the nine passive cells on every network, of the certificates that ship."""
+    reached = {cell: told for name in ("standard", "standard-rest") for cell, told in _reached(name).items()}
+    names = list(next(iter(reached.values())))
+    rows = [(f"`{cell}`", *map(_rate, reached[cell].values())) for cell in sorted(reached, key=_paper)]
+    counts = [sum(_fooled(told[name]) for told in reached.values()) for name in names]
+    return _table(("cell", *names), [*rows, ("**of nine**", *(f"**{count}**" for count in counts))])
+
+
+def _reached(name: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Passive cell → setting → its rates on the test split."""
+    chosen = suite.load(name)
+    store = Store(runner.frozen_folder())
+    return {
+        c.name: {s.name: building.certificate(s, store, s.certificate_key(c))["rates"] for s in chosen.settings()}
+        for c in chosen.cells
+        if c.manipulation.use != "active"
+    }
+
+
+def _paper(cell: str) -> tuple[int, int]:
+    """The paper's order of manipulations and of interpreters."""
+    manipulation, _, against = cell.partition(":")
+    order = ("location", "top_k", "centre_mass"), ("lrp(at=T)", "grad_cam", "simple_grad(at=T)")
+    return order[0].index(manipulation), order[1].index(against)
+
+
+def _fooled(rates: dict[str, float]) -> bool:
+    return rates["corrected"] >= Gates().fooled and rates["silent"] <= Gates().silent
+
+
+def _rate(rates: dict[str, float]) -> str:
+    silent = f", {rates['silent']:.1%} silent" if rates["silent"] > Gates().silent else ""
+    return f"{rates['corrected']:.2f}{silent}"
+
+
 def gates() -> str:
     return _fields(Gates)
 
@@ -74,6 +111,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "manipulations": manipulations,
     "weights": weights,
     "gates": gates,
+    "nine": nine,
     "recipe": recipe,
     "effort": effort,
     "limits": limits,
