@@ -10,7 +10,9 @@ import importlib.metadata
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Literal
 
 from unfooled.types import NotAttackable, Part, UnknownPart
@@ -135,3 +137,12 @@ def attackable(interpreter: Callable, label: str) -> Callable:
     elif "create_graph" in inspect.signature(interpreter).parameters:
         return functools.partial(interpreter, create_graph=True)
     raise NotAttackable(f"{label}: has no create_graph; a manipulation needs a map that carries a graph to the weights")
+
+
+def raised(label: str, error: BaseException) -> str:
+    """What a part raised, in one line, with the last place outside of torch that it came through."""
+    places = [(Path(f.filename), f.lineno) for f in traceback.extract_tb(error.__traceback__)]
+    own = [p for p in places if "torch" not in p[0].parts] or places
+    place = f" ({own[-1][0].name}:{own[-1][1]})" if own else ""
+    text = " ".join(str(error).split())[:300]
+    return f"{label}: raised {type(error).__name__}: {text}{place}"

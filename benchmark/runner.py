@@ -171,7 +171,8 @@ def _outcome(setting: Setting, part: Part, make: Callable[[], Path]) -> Outcome:
     except UnfooledError as error:
         return Outcome(setting.name, part.label, reason=str(error))
     except (Exception, SystemExit) as error:
-        return Outcome(setting.name, part.label, reason=_told(part.label, error))
+        reason = f"{plugins.raised(part.label, error)}; it must answer with maps for every twin"
+        return Outcome(setting.name, part.label, reason=reason)
 
 
 def _interview(setting: Setting, part: Part, store: Store, device: str, key: str) -> Path:
@@ -187,16 +188,6 @@ def _interview(setting: Setting, part: Part, store: Store, device: str, key: str
     if gathering.pictured(setting):
         store.put("gallery", key, ".npz", lambda p: np.savez_compressed(p, **answer.shown))
     return store.put("rows", key, ".parquet", lambda p: records.write_rows(p, answer.rows, header))
-
-
-def _told(label: str, error: Exception) -> str:
-    """An exception in one line, with the place it came from."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_next is not None:
-        frames = frames.tb_next
-    place = f" ({Path(frames.tb_frame.f_code.co_filename).name}:{frames.tb_lineno})" if frames else ""
-    text = " ".join(str(error).split())[:300]
-    return f"{label}: raised {type(error).__name__}: {text}{place}; it must answer with maps for every twin"
 
 
 def _count_run(suite: Suite, root: Path) -> int:

@@ -14,7 +14,13 @@ from unfooled.certificates import Kept
 from unfooled.manipulations.fooling import attacked_maps
 from unfooled.suite import CellSpec, Setting
 from unfooled.training import Recipe
-from unfooled.types import Batch, Manipulation, Splits
+from unfooled.types import Batch, Manipulation, Splits, UnfooledError
+
+
+class BrokenManipulation(UnfooledError):
+    """A manipulation raised, or answered with no network."""
+
+    exit_code = 3
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ def search(judge: Judge, say: Callable[[str], None]) -> tuple[nn.Module, dict[st
     best, best_rate, weight_of_best, status = judge.honest, -math.inf, None, "resisted"
     for weight in judge.setting.weights(judge.cell) or (judge.manipulation.weight,):
         say(f"{judge.setting.name}: {judge.cell.name}, weight {weight:g}")
-        twin = rounded(judge.twin(weight))
+        twin = rounded(_made(judge, weight))
         outcome = judge.tune(twin)
         tries.append({"weight": weight, **_finite(outcome)})
         if outcome["refused"] or outcome["corrected"] <= best_rate:
@@ -113,6 +119,21 @@ def search(judge: Judge, say: Callable[[str], None]) -> tuple[nn.Module, dict[st
         "tries": tries,
         "recipe": asdict(judge.recipe),
     }
+
+
+def _made(judge: Judge, weight: float) -> nn.Module:
+    try:
+        twin = judge.twin(weight)
+    except UnfooledError:
+        raise
+    except Exception as error:
+        told = plugins.raised(judge.cell.name, error)
+        raise BrokenManipulation(f"{told}; the manipulation, or whom it attacks, must be mended") from error
+    if not isinstance(twin, nn.Module):
+        raise BrokenManipulation(
+            f"{judge.cell.name}: answered with {type(twin).__name__}; a fooled copy of the model is right"
+        )
+    return twin
 
 
 def _finite(outcome: dict[str, object]) -> dict[str, object]:

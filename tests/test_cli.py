@@ -271,3 +271,25 @@ def test_the_version_answers_at_once(tmp_path):
     done = process("--version", cwd=tmp_path)
     assert done.stdout.startswith("unfooled ")
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("model.nothing", "raised AttributeError: 'Network' object has no attribute 'nothing' (fool_"),
+        ("None", "answered with NoneType; a fooled copy of the model is right"),
+    ],
+)
+def test_a_broken_manipulation_is_one_line(command, tmp_path, monkeypatch, answer, said):
+    name = f"fool_{len(answer)}"
+    (tmp_path / f"{name}.py").write_text(
+        "from dataclasses import dataclass\nfrom unfooled.manipulations.passive import Location\n\n\n"
+        "@dataclass(frozen=True)\nclass Broken(Location):\n"
+        f"    def __call__(self, model, data, against, recipe, seed):\n        return {answer}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "suite.yaml").write_text(TINY.replace("manipulation: location", f"manipulation: '{name}:Broken'"))
+    done = command("run", "suite.yaml", "--jobs", 1)
+    assert done.exit_code == 3, done.output
+    assert f"unfooled: {name}:Broken:grad_cam: {said}" in done.stderr
+    assert "Traceback" not in done.stderr
