@@ -235,6 +235,7 @@ def reader(tmp_path, monkeypatch) -> Iterator[Reader]:
         places = [getattr(sys.modules[name], "__file__", None), *getattr(sys.modules[name], "__path__", ())]
         if any(place and Path(place).is_relative_to(tmp_path) for place in places):
             del sys.modules[name]
+            inspect._filesbymodname.pop(name, None)  # or the next page's package of that name is looked for in a file
     plugins._entry_points.cache_clear()
     importlib.invalidate_caches()
 
