@@ -113,7 +113,7 @@ def run(
         return
     with bar() as progress:
         made = runner.run(chosen, extra, options, progress, adaptive)
-    _print_run(made, jobs, report=not no_report)
+    _print_run(made, report=not no_report)
     ctx.exit(3 if _failures(made) else 0)
 
 
@@ -121,7 +121,7 @@ def _failures(made: object) -> list[dict[str, str]]:
     return [*made.header["failures"], *made.header.get("adaptive", {}).get("failures", ())]
 
 
-def _print_run(made: object, jobs: int, report: bool) -> None:
+def _print_run(made: object, report: bool) -> None:
     from unfooled.findings import Findings
     from unfooled.leaderboard import tables
 
@@ -135,14 +135,14 @@ def _print_run(made: object, jobs: int, report: bool) -> None:
         click.echo("limited: fewer images than the suite asks for, so this run cannot be submitted", err=True)
     click.echo(f"run:     {made.folder}\nrows:    {made.path}")
     if report:
-        _print_report(found, jobs)
+        _print_report(found)
 
 
-def _print_report(found: object, jobs: int = 1) -> None:
+def _print_report(found: object) -> None:
     from unfooled import report
 
     made = found.run
-    report.write(made, found, jobs)
+    report.write(made, found)
     click.echo(f"report:  {made.folder / 'report.html'}\nfigures: {made.folder / 'figures'}")
 
 

@@ -26,18 +26,15 @@ class Drawing:
 
 
 def drawings(found: Findings, shelves: list[Shelf]) -> Iterator[Drawing]:
-    """Every figure of a run, one at a time, so that not all need to be in memory.
-
-    Galleries first: they take the longest to become files, which other processes may do meanwhile.
-    """
+    """Every figure of a run, one at a time, so that no two need to be in memory; galleries last."""
     from unfooled.plots.style import styled
 
-    for shelf in (s for s in shelves if s.number == 0):
-        yield _gallery(shelf)
     for make in (_stability, _sensitivity, _cells, _transfer, _aopc, _pareto, _specifications, _differences):
         with styled():
             made = make(found)
         yield made
+    for shelf in (s for s in shelves if s.number == 0):
+        yield _gallery(shelf)
 
 
 def _stability(found: Findings) -> Drawing:

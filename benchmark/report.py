@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import joblib
 import pandas as pd
 
-from unfooled import figures, gallery, parallel
+from unfooled import figures, gallery
 from unfooled.figures import Drawing
 from unfooled.findings import CERTIFICATE, Findings
 from unfooled.gallery import AIMS, Shelf
@@ -57,17 +56,14 @@ class Shown:
     absent: str
 
 
-def write(run: Run, found: Findings | None = None, jobs: int = 1) -> Report:
+def write(run: Run, found: Findings | None = None) -> Report:
     """Write ``report.html`` and ``figures/`` into the run's folder, each file in one step.
 
-    ``found`` are the run's findings, if somebody has them already. With several ``jobs`` figures become files in other
-    processes while the next ones are drawn.
+    ``found`` are the run's findings, if somebody has them already.
     """
     found = found or Findings(run)
     shelves = gallery.shelves(run, list(found.table["interpreter"]))
-    folder = run.folder / "figures"
-    work = (joblib.delayed(_write_figure)(drawing, folder) for drawing in figures.drawings(found, shelves))
-    written = list(parallel.results(work, jobs))
+    written = [_write_figure(drawing, run.folder / "figures") for drawing in figures.drawings(found, shelves)]
     path = run.folder / "report.html"
     text = render(found, shelves, {shown.name: shown for shown, _ in written})
     publish(path, lambda part: part.write_text(text, encoding="utf-8"))

@@ -180,10 +180,9 @@ def test_a_kin_of_the_attacked_is_told_so(run):
     assert shelf.rows[EVIL][column].aimed == "at its family"
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_the_same_run_gives_the_same_page(run, written, jobs):
+def test_the_same_run_gives_the_same_page(run, written):
     before = {p: p.read_bytes() for p in (written.path, *written.figures)}
-    again = report.write(run, jobs=jobs)
+    again = report.write(run)
     assert {p: p.read_bytes() for p in (again.path, *again.figures)} == before
 
 
