@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -17,16 +17,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from unfooled import figures, records
 from unfooled.intervals import Spread
-from unfooled.leaderboard import carryover, claims, heo, literature, multiverse, pairing, ranking, tables
-from unfooled.leaderboard.claims import Condition, Estimate, Finding
+from unfooled.leaderboard import carryover, claims, heo, literature, markdown, multiverse, pairing, ranking, tables
+from unfooled.leaderboard.claims import Estimate, Finding
 from unfooled.leaderboard.evidence import Evidence
 from unfooled.plots import style
 from unfooled.records import Run
 from unfooled.store import publish
 
 PICTURES = ("stability", "transfer", "aopc")
-DASH = "–"
-SMALL = 0.05
 WIDTH = 120
 """columns of the page's text"""
 
@@ -58,7 +56,7 @@ def page(evidence: Evidence, found: Mapping[str, Finding], carry: carryover.Carr
         loader=PackageLoader("unfooled.leaderboard"), undefined=StrictUndefined, keep_trailing_newline=True,
         autoescape=False,  # Markdown, and every outside word goes through ``md`` or the tables' own escape
     )  # fmt: skip
-    environment.filters |= FILTERS
+    environment.filters |= markdown.FILTERS
     text = environment.get_template("findings.md").render(
         f=found, short=list(found.values()), carry=carry, carried=_carried(carry), controls=_controls(evidence),
         ranked=evidence.found.table, groups=_groups(evidence), unranked=_unranked(evidence.found.table),
@@ -221,87 +219,6 @@ def _finite(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_finite(v) for v in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def number(value: object, digits: int = 2) -> str:
-    """Rounded, with a true minus; – where undefined."""
-    if value is None or not np.isfinite(float(value)):
-        return DASH
-    text = f"{float(value):.{digits}f}"
-    return (text.removeprefix("-") if float(text) == 0 else text).replace("-", "−")
-
-
-def interval(estimate: Estimate) -> str:
-    """``0.95 [0.88, 1.01]``, three digits where two would all be zeros, with the p of a paired difference."""
-    digits = 3 if max(abs(estimate.low), abs(estimate.high)) < SMALL else 2
-    text = number(estimate.value, digits)
-    if np.isfinite([estimate.low, estimate.high]).all():
-        text += f" [{number(estimate.low, digits)}, {number(estimate.high, digits)}]"
-    return text + (f", p {_p_value(estimate.p)}" if np.isfinite(estimate.p) else "")
-
-
-def _p_value(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.2g}"
-
-
-def _found(what: Condition) -> str:
-    if len(what.estimates) == 1:
-        return interval(what.estimates[0])
-    words = {"holds": "holds for {}", "open": "open for {}", "fails": "fails for {}", "undefined": "untested for {}"}
-    counts = [(text, what.states.count(state)) for state, text in words.items()]
-    return f"of {len(what.estimates)}: " + ", ".join(t.format(n) for t, n in counts if n) if what.estimates else DASH
-
-
-def _settings(what: Condition) -> str:
-    counts = sorted({e.n for e in what.estimates if np.isfinite(e.value)})
-    return DASH if not counts else str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
-
-
-def _markdown_table(frame: pd.DataFrame) -> str:
-    """Estimates with their intervals, numbers rounded, words escaped."""
-    words = frame.map(_cell)
-    rows = [list(words.columns), ["---"] * words.shape[1], *words.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) if len(frame) else ""
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, Estimate):
-        return interval(value)
-    return number(value) if isinstance(value, (float, np.floating)) else _escaped(str(value))
-
-
-def _escaped(text: str) -> str:
-    return re.sub(r"([\\|<_*`\[\]])", r"\\\1", _clean(text))
-
-
-def _code(text: str) -> str:
-    return f"`{_clean(text).replace('`', '')}`"
-
-
-def _clean(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
-def _ranking(table: pd.DataFrame) -> str:
-    """The headline's first columns; legend and reasons are told elsewhere."""
-    shown = tables.shown(table[table["rank"].notna()])
-    return _markdown_table(shown)
-
-
-FILTERS: dict[str, Callable] = {
-    "num": number,
-    "ci": interval,
-    "md": _escaped,
-    "p_value": _p_value,
-    "found": _found,
-    "settings": _settings,
-    "main": lambda one: interval(one.main),
-    "in_words": lambda state: {"undefined": DASH}.get(state, state),
-    "code": _code,
-    "names": lambda names: ", ".join(map(_code, names)),
-    "table": _markdown_table,
-    "ranking": _ranking,
-}
 
 
 @click.command()

@@ -14,7 +14,7 @@ from scipy import stats
 from synthetic_rows import CANARIES, Truth, World
 
 from unfooled import intervals
-from unfooled.leaderboard import carryover, claims, heo, literature, publication
+from unfooled.leaderboard import carryover, claims, heo, literature, markdown, publication
 from unfooled.leaderboard.claims import Estimate, Finding, condition
 from unfooled.leaderboard.evidence import Evidence
 
@@ -338,7 +338,7 @@ def test_the_page_says_what_was_found(published, made):
     page, _ = published
     found = Evidence(made(QUIET))
     for one in (*heo.findings(found), *literature.findings(found)):
-        assert f"| {one.claim} | **{one.verdict}** | {publication.interval(one.main)} |" in page
+        assert f"| {one.claim} | **{one.verdict}** | {markdown.interval(one.main)} |" in page
         assert f"### {one.claim.rstrip('.')}\n" in page
     assert not re.search(r"\b(nan|None|inf|Undefined)\b", page)
     assert "scenes carries over to photographs. | **confirmed** | 1.00" in page
@@ -375,11 +375,11 @@ def test_words_from_outside_do_not_break_the_page(made):
 
 
 def test_numbers_read_as_numbers():
-    assert publication.number(-0.001) == "0.00"
-    assert publication.number(-0.25) == "−0.25"
-    assert publication.number(float("nan")) == "–"
-    assert publication.interval(Estimate(0.003, -0.002, 0.008, 9)) == "0.003 [−0.002, 0.008]"
-    assert publication.interval(Estimate(0.5, 0.25, 0.75, 9, 0.0001)) == "0.50 [0.25, 0.75], p < 0.001"
+    assert markdown.number(-0.001) == "0.00"
+    assert markdown.number(-0.25) == "−0.25"
+    assert markdown.number(float("nan")) == "–"
+    assert markdown.interval(Estimate(0.003, -0.002, 0.008, 9)) == "0.003 [−0.002, 0.008]"
+    assert markdown.interval(Estimate(0.5, 0.25, 0.75, 9, 0.0001)) == "0.50 [0.25, 0.75], p < 0.001"
 
 
 def test_the_page_tells_of_models_fooled_against_the_interpreters_themselves(made):
