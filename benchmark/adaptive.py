@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -101,6 +101,14 @@ def certificate_key(setting: Setting, cell: CellSpec) -> str:
 def rows_key(setting: Setting, part: Part, extent: Extent, unit: str) -> str:
     """Names the rows of an interpreter about its adaptive twins; ``unit`` names its rows about the suite's."""
     return digest("adaptive rows", unit, [key(setting, c) for c in cells(setting.suite, part, extent)])
+
+
+def answered(
+    settings: Iterable[Setting], part: Part, extent: Extent, store: Store, units: Mapping[tuple[str, str], str]
+) -> bool:
+    """Do the rows of an interpreter lie in the store, in all settings? ``units``: (setting, interpreter) → its unit."""
+    names = (rows_key(s, part, extent, units[s.name, part.label]) for s in settings)
+    return all(store.find("rows", name) for name in names)
 
 
 def answers(

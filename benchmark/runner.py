@@ -75,6 +75,7 @@ def run(
     A failing interpreter is recorded in the header's ``failures`` and ends nothing but itself. Raises NothingFinished
     where all of them failed, parallel.Killed where a worker process did not survive. With an ``extent``, models are
     also fooled against the further interpreters, or against the suite's own where there are none: the adaptive track.
+    What is known of the suite's own stands beside.
     """
     interpreters = tuple(interpreters)
     suite = replace(suite, interpreters=tuple(dict.fromkeys([*suite.interpreters, *interpreters])))
@@ -87,12 +88,22 @@ def run(
     outcomes = ask(suite, store, options, report)
     made = gathering.gather(suite, store, options.out, outcomes, _count_run(suite, store_root(options)))
     if extent:
-        attacked = interpreters or suite.interpreters
+        attacked = _attacked(suite, interpreters, extent, store)
         attacks = attack(suite, attacked, extent, options, report)
         made = gathering.extended(made, suite, attacked, extent, store, attacks)
     if options.refit:
         shutil.rmtree(store.root, ignore_errors=True)
     return made
+
+
+def _attacked(suite: Suite, interpreters: tuple[Part, ...], extent: Extent, store: Store) -> tuple[Part, ...]:
+    """The further interpreters, and of the suite's own those whose results are there to compare with; else all."""
+    if not interpreters:
+        return suite.interpreters
+    settings = adaptive.settings(suite, extent)
+    keys = gathering.unit_keys(settings, suite.interpreters, store)
+    there = (p for p in suite.interpreters if p not in interpreters and adaptive.cells(suite, p, extent))
+    return *interpreters, *(p for p in there if adaptive.answered(settings, p, extent, store, keys))
 
 
 def _check_device(device: str) -> None:

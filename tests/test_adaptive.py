@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import shutil
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner
@@ -231,3 +233,24 @@ def test_the_option_has_a_value_of_its_own(words, extent, monkeypatch):
     monkeypatch.setattr(runner, "run", run)
     result = CliRunner().invoke(cli.main, ["run", "smoke", *words, "--jobs", "1"])
     assert (result.exit_code, asked) == (2, [extent])
+
+
+def test_what_is_known_of_the_suites_own_stands_beside_a_new_one(suite, options, attacked):
+    new = Part("smoothgrad", {"samples": 5})
+    assert runner.run(suite, (new,), options, extent="quick").header["cells"].keys() >= {
+        "adaptive:location:smoothgrad(samples=5)",
+        "adaptive:top_k:grad_cam",
+    }
+
+
+def test_nobody_else_is_attacked_for_a_new_one(suite, options, attacked, tmp_path):
+    elsewhere = dataclasses.replace(options, store=tmp_path / "store")
+    shutil.copytree(options.store, elsewhere.store)
+    for file in (elsewhere.store / "rows").iterdir():
+        if any(
+            str(c).startswith("adaptive:") for c in pq.ParquetFile(file).read(["cell"]).to_pandas()["cell"].unique()
+        ):
+            file.unlink()
+    made = runner.run(suite, (Part("smoothgrad", {"samples": 5}),), elsewhere, extent="quick")
+    known = {cell["adaptive_for"] for cell in made.header["cells"].values() if "adaptive_for" in cell}
+    assert known == {"smoothgrad(samples=5)"}
