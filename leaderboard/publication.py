@@ -172,6 +172,8 @@ def _track(e: Evidence) -> dict[str, object]:
         "fooled": _fooled(told),
         "settings": sorted({str(one["setting"]) for one in told}),
         "missing": list(table["interpreter"][table["rank"].notna() & ~table["canary"] & ~attacked]),
+        "lost": int((table["adaptive_high"] < 0).sum()),
+        "first": next(table[attacked & table["rank"].notna()].itertuples(), None),
     }
 
 
