@@ -119,9 +119,10 @@ def by(
 ) -> pd.DataFrame:
     """The columns ``transfer`` and ``attacked``, split up: one row per interpreter and member of the group.
 
-    Which metrics count is decided on the whole run. By metric, each stands alone, with its ``range``, ``range_low`` and
-    ``range_ok``, and is NaN where its range is not surely 0.1. ``settings`` says over how many the interval is; with
-    one it is over that setting's images only. Interpreters stand in the order of ``scores``.
+    Adaptive cells, which were made for one interpreter alone, are part of neither. Which metrics count is decided on
+    the whole run. By metric, each stands alone, with its ``range``, ``range_low`` and ``range_ok``, and is NaN where
+    its range is not surely 0.1. ``settings`` says over how many the interval is; with one it is over that setting's
+    images only. Interpreters stand in the order of ``scores``.
     """
     what = st.study(rows, header, polarity, at)
     member, counted = st.columns(what), st.counted_metrics(what)
@@ -149,7 +150,8 @@ def _groups(
     if group == "manipulation":
         return [(name, what, cells, scored) for name, cells in _cells_by_manipulation(what).items()]
     if group == "cell":
-        return [(name, what, np.array(what.cells) == name, scored) for name in what.cells]
+        own = [name for name in what.cells if not what.cell(name).get("adaptive_for")]
+        return [(name, what, np.array(what.cells) == name, scored) for name in own]
     if group == "metric":
         one = np.eye(len(what.metrics), dtype=bool)
         return [(name, what, everywhere, counted & one[m]) for m, name in enumerate(what.metrics)]
