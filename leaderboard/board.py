@@ -111,8 +111,14 @@ def _raw(value: float | None) -> str:
 
 
 def shortly(entry: Entry, cell: str) -> str:
-    """A cell without its manipulation's arguments: ``active:grad_cam``; whole, where that names two of the entry's."""
-    short = {n: n.replace(c.manipulation, c.manipulation.partition("(")[0], 1) for n, c in entry.cells.items()}
+    """A cell without its manipulation's arguments: ``active:grad_cam``; whole, where that names two of the entry's.
+
+    An adaptive one is always against the entry's own interpreter: ``adaptive:location``.
+    """
+    named = {n: (c.manipulation.partition("(")[0], c) for n, c in entry.cells.items()}
+    short = {
+        n: f"adaptive:{kind}" if c.adaptive else n.replace(c.manipulation, kind, 1) for n, (kind, c) in named.items()
+    }
     return short[cell] if list(short.values()).count(short.get(cell, "")) == 1 else cell
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 
 from torch import Tensor
@@ -174,11 +175,16 @@ class _Shuffled(Interview):
         self, asked: list[Question], images: Tensor, targets: Tensor, split: str, number: int
     ) -> dict[int, dict[str, Maps]]:
         stream = seeding.numpy_generator("order", self.nonce, self.setting.name, split, number)
-        needed = [i for i, question in enumerate(asked) if question.twin not in CONTROLS]
+        needed = [i for i, question in enumerate(asked) if question.twin not in CONTROLS or question.twin == "self"]
         order = stream.permutation(needed).tolist()
-        found = {i: self._maps(asked[i], images, targets, split, number) for i in order}
-        # Nobody compares the controls, a third of all questions: the original's maps stand in their place.
+        found = {i: self._maps(_shaken(asked[i]), images, targets, split, number) for i in order}
+        # Nobody compares the other controls: the original's maps stand in their place.
         return {i: found.get(i, found[0]) for i in range(len(asked))}
+
+
+def _shaken(question: Question) -> Question:
+    """The second question about the original is about a copy, whose weights the sandbox jitters in another way."""
+    return replace(question, model=copy.deepcopy(question.model)) if question.twin == "self" else question
 
 
 def _study(

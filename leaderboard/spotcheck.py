@@ -13,7 +13,7 @@ from unfooled.leaderboard.verified import Compared, Recomputed
 
 EXACT = 1e-3
 """Tolerance of a mean similarity of an interpreter that is a function of the model alone. Other processors, numbers of
-threads and the jitter of the weights move maps by 1e-6 of themselves."""
+threads and the jitter of the weights move most maps by 1e-6 of themselves."""
 
 FLIPS = 0.05
 """What is added for n images, over n: pixels at the edge of the top tenth that all but tie. Of 32 × 32 pixels one moves
@@ -21,7 +21,9 @@ an image's similarity by 1/102; five such images are allowed for."""
 
 REDRAWS = 4.0
 """Standard deviations of a mean over n images that a redraw of the noise may move it by. One image's similarity moves
-by about its self-noise, which the entry records, once for the original's map and once for the twin's."""
+by about its self-noise, once for the original's map and once for the twin's. The noise is the entry's own where the
+method is stochastic; else what another jitter of the weights does, as the verifier finds it: LRP-ε divides by numbers
+near 0, and moves by a thousand times as much as its weights."""
 
 LOOSEST = 0.05
 """No recorded noise excuses more."""
@@ -42,7 +44,7 @@ def compared(entry: Entry, setting: str, cell: str, blocks: dict[str, Block]) ->
     """A cell of the entry beside the same one as recomputed."""
     mine = next(b for b in entry.parts if b.setting == setting and cell in b.cells)
     other = blocks[mine.split]
-    allowed = tolerance(entry, mine)
+    allowed = tolerance(entry, mine, _shaken(blocks))
 
     def one(reported: list, recomputed: list) -> Compared:
         return Compared(reported=reported, recomputed=recomputed, tolerance=allowed)
@@ -56,14 +58,18 @@ def compared(entry: Entry, setting: str, cell: str, blocks: dict[str, Block]) ->
     )
 
 
-def tolerance(entry: Entry, block: Block) -> list[float]:
+def _shaken(blocks: dict[str, Block]) -> list[float | None] | None:
+    """Mean similarity of the original's maps under one jitter of its weights and another, where that was asked."""
+    return next((b.controls.again for b in blocks.values() if b.controls), None)
+
+
+def tolerance(entry: Entry, block: Block, shaken: list[float | None] | None = None) -> list[float]:
     """How far each metric's mean may lie from the reported one."""
     images = max(block.valid, 1)
     exact = EXACT + FLIPS / images
-    noisy = next((b for b in entry.parts if b.setting == block.setting and b.controls), None)
-    if not entry.method.stochastic or noisy is None:
-        return [round(exact, 6)] * len(entry.metrics)
-    again = [1.0 if value is None else value for value in noisy.controls.again]
+    recorded = next((b.controls.again for b in entry.parts if b.setting == block.setting and b.controls), None)
+    noise = recorded if entry.method.stochastic else shaken
+    again = [1.0 if value is None else value for value in noise or [None] * len(entry.metrics)]
     scale = REDRAWS * np.sqrt(2 / images)
     return [round(max(exact, min(exact + scale * max(1 - value, 0), LOOSEST)), 6) for value in again]
 

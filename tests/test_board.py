@@ -166,8 +166,8 @@ def test_adaptive_cells_are_shown_under_their_names_and_as_unverified(tmp_path):
     submission.write(one, tmp_path / "entries")
     assert board.build(tmp_path / "entries", tmp_path / "site", known).complaints == []
     page = (tmp_path / "site" / "entry" / "synthetic-gradient.html").read_text()
-    (name,) = (n for n, c in one.cells.items() if c.adaptive)
-    assert f"<title>{name}: " in page
+    assert [board.shortly(one, n) for n, c in one.cells.items() if c.adaptive] == ["adaptive:location"]
+    assert "<title>adaptive:location: " in page
     assert "Adaptive is as reported" in page
     assert '<span class="ends">not verified</span>' in (tmp_path / "site" / "index.html").read_text()
 

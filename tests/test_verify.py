@@ -275,6 +275,9 @@ def test_the_tolerance_follows_the_recorded_noise_up_to_an_end():
     # 0.05 / 800 = 0.0000625 for flips, 4 · √(2 / 800) = 0.2 of the noise
     right = np.array([0.001, 0.003, 0.021, 0.05, 0.001, 0.001]) + np.array([1, 1, 1, 0, 1, 1]) * 0.05 / 800
     assert spotcheck.tolerance(noisy, block) == pytest.approx(right, abs=1e-6)
+    assert spotcheck.tolerance(noisy, block, shaken=[0.5] * 6) == pytest.approx(right, abs=1e-6), "its own noise counts"
+    # What has no noise of its own is allowed what another jitter of the weights does, None: nothing to compare.
+    assert spotcheck.tolerance(one, block, shaken=[1.0, 0.99, 0.9, 0.0, 1.0, None]) == pytest.approx(right, abs=1e-6)
 
 
 @pytest.fixture(scope="module")
