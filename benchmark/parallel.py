@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import joblib
@@ -18,11 +18,12 @@ class Killed(UnfooledError):
     exit_code = 3
 
 
-def results(work: Iterable[tuple], jobs: int) -> Iterator:
-    """What each piece of ``joblib.delayed`` work returns, in the order of the work. One job stays in this process.
+def results(work: Sequence[tuple], jobs: int) -> Iterator:
+    """What each piece of ``joblib.delayed`` work returns, in the order of the work, from no more processes than pieces.
 
-    Raises Killed where a worker process did not survive.
+    One job, or one piece, stays in this process. Raises Killed where a worker process did not survive.
     """
+    jobs = min(jobs, len(work))
     if jobs <= 1:
         yield from (function(*arguments, **keywords) for function, arguments, keywords in work)
         return

@@ -63,28 +63,30 @@ def write(run: Run, found: Findings | None = None) -> Report:
     """
     found = found or Findings(run)
     shelves = gallery.shelves(run, list(found.table["interpreter"]))
-    written = [_write_figure(drawing, run.folder / "figures") for drawing in figures.drawings(found, shelves)]
+    shown, files = {}, []
+    for drawing in figures.drawings(found, shelves):
+        svg, written = _write_figure(drawing, run.folder / "figures")
+        shown[drawing.name] = Shown(drawing.name, drawing.caption, svg, drawing.absent)
+        files += written
     path = run.folder / "report.html"
-    text = render(found, shelves, {shown.name: shown for shown, _ in written})
+    text = render(found, shelves, shown)
     publish(path, lambda part: part.write_text(text, encoding="utf-8"))
-    return Report(path, tuple(file for _, files in written for file in files))
+    return Report(path, tuple(files))
 
 
-def _write_figure(drawing: Drawing, folder: Path) -> tuple[Shown, list[Path]]:
-    """The drawing as a page shows it, and the files it became."""
+def _write_figure(drawing: Drawing, folder: Path) -> tuple[str, list[Path]]:
+    """The drawing as an element of the page, and the files it became."""
     if drawing.figure is None:
-        return Shown(drawing.name, drawing.caption, "", drawing.absent), []
+        return "", []
     from unfooled.plots import style
 
-    svg, path = "", folder / f"{drawing.name}.png"
-    files = [path]
+    path = folder / f"{drawing.name}.png"
     publish(path, lambda part: part.write_bytes(style.png(drawing.figure)))
-    if not drawing.name.startswith("gallery"):
-        text, vector = style.svg(drawing.figure), path.with_suffix(".svg")
-        publish(vector, lambda part: part.write_text(text, encoding="utf-8"))
-        svg = style.inline(text, drawing.name, drawing.caption)
-        files.append(vector)
-    return Shown(drawing.name, drawing.caption, svg, ""), files
+    if drawing.name.startswith("gallery"):
+        return "", [path]
+    text, vector = style.svg(drawing.figure), path.with_suffix(".svg")
+    publish(vector, lambda part: part.write_text(text, encoding="utf-8"))
+    return style.inline(text, drawing.name, drawing.caption), [path, vector]
 
 
 def render(found: Findings, shelves: list[Shelf], shown: Mapping[str, Shown]) -> str:

@@ -11,7 +11,7 @@ import importlib.resources
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -118,7 +118,7 @@ def build(suite: Suite, store: Store, options: Options, report: Progress) -> Non
     """Every twin of every setting, on disk; settings side by side. Where all are there, no process is started."""
     settings = [s for s in suite.settings() if not building.finished(s, store)]
     work = [joblib.delayed(_build)(s, store, options.device) for s in settings]
-    for done, name in enumerate(parallel.results(work, min(options.jobs, len(work))), 1):
+    for done, name in enumerate(parallel.results(work, options.jobs), 1):
         report(f"twins of {name}", done, len(settings))
 
 
@@ -133,19 +133,14 @@ def _say(text: str) -> None:
 
 
 def ask(suite: Suite, store: Store, options: Options, report: Progress) -> list[Outcome]:
-    """Every interpreter in every setting; what was answered before is found, and no process is started for it."""
-    units = [(s, part) for part in suite.interpreters for s in suite.settings()]
+    """Every interpreter in every setting."""
     keys = gathering.unit_keys(suite.settings(), suite.interpreters, store)
-    paths = {unit: store.find("rows", key) for unit, key in keys.items()}
-    outcomes = {unit: Outcome(*unit, path=path) for unit, path in paths.items() if path}
-    if outcomes:
-        report("answers found", len(outcomes), len(units))
-    missing = [(s, part, keys[s.name, part.label]) for s, part in units if (s.name, part.label) not in outcomes]
-    work = [joblib.delayed(_ask)(s, part, store, options.device, key) for s, part, key in missing]
-    for outcome in parallel.results(work, min(options.jobs, len(work))):
-        outcomes[outcome.setting, outcome.interpreter] = outcome
-        report(f"{outcome.interpreter} in {outcome.setting}", len(outcomes), len(units))
-    return [outcomes[s.name, part.label] for s, part in units]
+    work = {}
+    for part in suite.interpreters:
+        for s in suite.settings():
+            key = keys[s.name, part.label]
+            work[s.name, part.label] = key, joblib.delayed(_ask)(s, part, store, options.device, key)
+    return _answers(work, "", store, options.jobs, report)
 
 
 def attack(
@@ -154,17 +149,36 @@ def attack(
     """Every interpreter asked about models that were fooled against it alone; canaries are let be."""
     store = open_store(options, suite)
     parts = [p for p in interpreters if adaptive.cells(suite, p, extent)]
-    units = [(s, part) for part in parts for s in adaptive.settings(suite, extent)]
-    work = [joblib.delayed(_attack)(s, part, extent, store, options.device) for s, part in units]
-    outcomes = []
-    for outcome in parallel.results(work, min(options.jobs, len(work))):
-        outcomes.append(outcome)
-        report(f"models fooled against {outcome.interpreter} in {outcome.setting}", len(outcomes), len(work))
-    return outcomes
+    settings = adaptive.settings(suite, extent)
+    keys = gathering.unit_keys(settings, parts, store)
+    work = {}
+    for part in parts:
+        for s in settings:
+            key = keys[s.name, part.label]
+            name = adaptive.rows_key(s, part, extent, key)
+            work[s.name, part.label] = name, joblib.delayed(_attack)(s, part, extent, store, options.device, key)
+    return _answers(work, "models fooled against ", store, options.jobs, report)
 
 
-def _attack(setting: Setting, part: Part, extent: Extent, store: Store, device: str) -> Outcome:
-    key = gathering.unit_key(setting, part, store)
+def _answers(
+    work: Mapping[tuple[str, str], tuple[str, tuple]], words: str, store: Store, jobs: int, report: Progress
+) -> list[Outcome]:
+    """Outcomes of (setting, interpreter) → (what names its rows, the work that makes them), in that order.
+
+    What was answered before is found, and no process is started for it.
+    """
+    paths = {unit: store.find("rows", name) for unit, (name, _) in work.items()}
+    outcomes = {unit: Outcome(*unit, path=path) for unit, path in paths.items() if path}
+    if outcomes:
+        report("answers found", len(outcomes), len(work))
+    missing = [task for unit, (_, task) in work.items() if unit not in outcomes]
+    for outcome in parallel.results(missing, jobs):
+        outcomes[outcome.setting, outcome.interpreter] = outcome
+        report(f"{words}{outcome.interpreter} in {outcome.setting}", len(outcomes), len(work))
+    return [outcomes[unit] for unit in work]
+
+
+def _attack(setting: Setting, part: Part, extent: Extent, store: Store, device: str, key: str) -> Outcome:
     return _outcome(setting, part, lambda: adaptive.answers(setting, part, extent, store, key, device, _say))
 
 

@@ -65,7 +65,7 @@ def _raw(what: Study) -> dict[str, np.ndarray]:
 
 def _common(what: Study, block: Block) -> list[int]:
     """Positions of the block's cells that everyone was asked about: all but the adaptive ones."""
-    return [c for c, name in enumerate(block.cells) if not what.cell(name).get("adaptive_for")]
+    return [c for c, name in enumerate(block.cells) if what.common(name)]
 
 
 def _reason(fact: object, metrics: int, has_cells: bool) -> str:

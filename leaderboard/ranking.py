@@ -150,8 +150,7 @@ def _groups(
     if group == "manipulation":
         return [(name, what, cells, scored) for name, cells in _cells_by_manipulation(what).items()]
     if group == "cell":
-        own = [name for name in what.cells if not what.cell(name).get("adaptive_for")]
-        return [(name, what, np.array(what.cells) == name, scored) for name in own]
+        return [(name, what, np.array(what.cells) == name, scored) for name in filter(what.common, what.cells)]
     if group == "metric":
         one = np.eye(len(what.metrics), dtype=bool)
         return [(name, what, everywhere, counted & one[m]) for m, name in enumerate(what.metrics)]

@@ -135,7 +135,8 @@ class Work:
         images = building.images(setting, self.store)
         twins = building.load_twins(setting, self.store, images[0], self.options.device)
         twins = [t for t in twins if t.kind != "fooled" or t.cell in cells]
-        study = _study(self.entry, worker, setting, twins, [i for i in images if i.split in splits], self.options)
+        images = [i for i in images if i.split in splits]
+        study = self._study(worker, setting, twins, images, shaken=not self.entry.method.stochastic)
         return {b.split: Block.model_validate(submission.part_of(b)) for b in study.blocks}
 
     def _split(self, cell: str) -> str:
@@ -154,7 +155,7 @@ class Work:
         fresh, store = self._fresh, self.store
         images = building.images(fresh, store)
         twins = building.load_twins(fresh, store, images[0], self.options.device)
-        study = _study(self.entry, worker, fresh, twins, images, self.options)
+        study = self._study(worker, fresh, twins, images, shaken=False)
         cell = fresh.suite.cells[0]
         certificate = building.certificate(fresh, store, fresh.fooled_key(cell), fresh.certificate_key(cell))
         found.challenge = challenge.judged(self.entry, fresh, challenge.Outcome(study, certificate, len(images[0])))
@@ -164,40 +165,38 @@ class Work:
                 f"challenge: reported stability is {gap:.3f} above that on new networks, {allowed:.3f} allowed"
             )
 
+    def _study(
+        self, worker: Worker, setting: Setting, twins: list, images: list[building.Images], shaken: bool
+    ) -> st.Study:
+        """Fresh maps of the worker's interpreter, scored here, as a study of one interpreter."""
+        entry, label = self.entry, self.entry.method.part.label
+        metrics = {m.label: plugins.build("metrics", m) for m in setting.suite.metrics}
+        classes = building.class_count(setting, self.store)
+        asker = _Shuffled(label, worker, metrics, setting, classes, self.options.device, self.options.nonce, shaken)
+        rows = records.joined([asker.rows(twins, one).rows for one in images])
+        header = {"interpreters": {label: {"family": entry.method.family, "at": entry.method.at}}}
+        return st.study(rows, header, submission.POLARITY, entry.method.at, [m.name for m in entry.metrics])
+
 
 @dataclass(frozen=True)
 class _Shuffled(Interview):
     """An interview that asks the twins of every chunk in an order that the nonce decides, and nothing in vain."""
 
     nonce: str = ""
+    shaken: bool = False
+    """ask about the original a second time, under another jitter of its weights: what comes of it is allowed for"""
 
     def _ask(
         self, asked: list[Question], images: Tensor, targets: Tensor, split: str, number: int
     ) -> dict[int, dict[str, Maps]]:
         stream = seeding.numpy_generator("order", self.nonce, self.setting.name, split, number)
-        needed = [i for i, question in enumerate(asked) if question.twin not in CONTROLS or question.twin == "self"]
-        order = stream.permutation(needed).tolist()
-        found = {i: self._maps(_shaken(asked[i]), images, targets, split, number) for i in order}
-        # Nobody compares the other controls: the original's maps stand in their place.
+        # Nobody compares the controls: the original's maps stand in their place.
+        needed = {i: question for i, question in enumerate(asked) if question.twin not in CONTROLS}
+        if self.shaken:  # the sandbox jitters every network that it has not seen, and a copy is one
+            needed |= {i: replace(q, model=copy.deepcopy(q.model)) for i, q in enumerate(asked) if q.twin == "self"}
+        order = stream.permutation(sorted(needed)).tolist()
+        found = {i: self._maps(needed[i], images, targets, split, number) for i in order}
         return {i: found.get(i, found[0]) for i in range(len(asked))}
-
-
-def _shaken(question: Question) -> Question:
-    """The second question about the original is about a copy, whose weights the sandbox jitters in another way."""
-    return replace(question, model=copy.deepcopy(question.model)) if question.twin == "self" else question
-
-
-def _study(
-    entry: Entry, worker: Worker, setting: Setting, twins: list, images: list[building.Images], options: Options
-) -> st.Study:
-    """Fresh maps of the worker's interpreter, scored here, as a study of one interpreter."""
-    label = entry.method.part.label
-    metrics = {m.label: plugins.build("metrics", m) for m in setting.suite.metrics}
-    classes = twins[0].model(images[0].images[:1].to(options.device)).shape[1]
-    asker = _Shuffled(label, worker, metrics, setting, classes, options.device, options.nonce)
-    rows = records.joined([asker.rows(twins, one).rows for one in images])
-    header = {"interpreters": {label: {"family": entry.method.family, "at": entry.method.at}}}
-    return st.study(rows, header, submission.POLARITY, entry.method.at, [m.name for m in entry.metrics])
 
 
 def as_suite(part: Part) -> dict[str, object]:

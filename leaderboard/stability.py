@@ -63,6 +63,10 @@ class Study:
         """What the header says of a cell; nothing if it does not know it."""
         return self.header.get("cells", {}).get(name, {})
 
+    def common(self, name: str) -> bool:
+        """Was everyone asked about the cell? An adaptive one is put to a single interpreter."""
+        return not self.cell(name).get("adaptive_for")
+
 
 def headline_metrics(labels: list[str]) -> list[str]:
     """The metrics that a score averages: the six where a run has them all, else all but variants of another one.
@@ -193,7 +197,7 @@ def ranges(what: Study) -> tuple[np.ndarray, np.ndarray]:
     Over settings by t; for a single setting over resampled images. Adaptive cells are left out: that an interpreter was
     attacked must not change which of its metrics count.
     """
-    common = np.array([not what.cell(c).get("adaptive_for") for c in what.cells], bool)
+    common = np.array([what.common(c) for c in what.cells], bool)
     bottom = np.where(common[:, None, None], what.differences[1], np.nan)
     per_setting = mean(bottom, 1)
     if len(what.settings) > 1:
