@@ -8,9 +8,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from unfooled.baselines.derivatives import rectified
 from unfooled.baselines.hooks import declared, leaf, target_logits
 from unfooled.baselines.relevance import Composite, propagate
-from unfooled.baselines.rules import AlphaBeta, Epsilon, Flat, Proportional, ZPlus, doubled, positive, whole
+from unfooled.baselines.rules import AlphaBeta, Epsilon, Flat, Proportional, ZPlus, doubled, whole
 from unfooled.baselines.slopes import Deconvolving, Guided, Slopes
 
 _TINY = 1e-8
@@ -46,7 +47,7 @@ class LRP:
         composite = Composite(
             conv=ZPlus(self.epsilon, bias),
             dense=Epsilon(self.epsilon),
-            proportional=Proportional(_TINY, positive),
+            proportional=Proportional(_TINY, rectified),
             fold=False,
         )
         relevance = propagate(composite, model, inputs, targets, self.at == "T", self.create_graph)

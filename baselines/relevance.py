@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from unfooled.baselines.derivatives import MaxPool, layout
 from unfooled.baselines.hooks import activation_at_target, leaf, target_logits
-from unfooled.baselines.redirect import ACTIVATIONS, Redirecting, names, out_of_place
+from unfooled.baselines.redirect import ACTIVATIONS, Redirecting, Rule, names, out_of_place
 from unfooled.baselines.rules import Affine, AffineRule, Conv, Dense, Proportional
 from unfooled.types import UnfooledError
 
@@ -68,12 +69,16 @@ class Propagating(Redirecting):
         self._convolutions.clear()
         super().__exit__(*error)
 
+    def redirect(self, rule: Rule, output: Tensor, *tensors: Tensor | None) -> Tensor:
+        return super().redirect(functools.partial(_laid_out, rule), output, *tensors)
+
     def handlers(self) -> Mapping[str, Callable]:
         return {
             **dict.fromkeys(names("add"), self._add),
             **dict.fromkeys((*names("sub", "mul", "div", "truediv"), "rsub", "true_divide"), self._with_constant),
             **dict.fromkeys(ACTIVATIONS, self._activation),
             **dict.fromkeys(("sum", "mean", "avg_pool2d", "adaptive_avg_pool2d"), self._average),
+            "max_pool2d": self._max_pool,
             **dict.fromkeys(UNRULED, _refuse),
             "conv2d": self._conv2d,
             "linear": self._linear,
@@ -124,6 +129,14 @@ class Propagating(Redirecting):
     def _activation(self, operation: Callable, input: Tensor, *args: object, **kwargs: object) -> Tensor:
         return self.redirect(_pass_on, out_of_place(operation, input, *args, **kwargs), input)
 
+    def _max_pool(
+        self, _: Callable, input: Tensor, *args: object, return_indices: bool = False, **kwargs: object
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        pool = MaxPool(*args, **kwargs)
+        largest, winners = pool(input)
+        z = self.redirect(functools.partial(_to_winners, pool), largest, input, winners)
+        return (z, winners) if return_indices else z
+
     def _average(self, operation: Callable, input: Tensor, *args: object, **kwargs: object) -> Tensor:
         average = functools.partial(_applied, operation, args, kwargs)
         return self.redirect(functools.partial(self._share_average, average), average(input), input)
@@ -155,6 +168,22 @@ _NOT_IN_PLACE = {
 
 def _is_activation(x: object) -> bool:
     return isinstance(x, Tensor) and x.requires_grad and not isinstance(x, nn.Parameter)
+
+
+def _laid_out(rule: Rule, *given: Tensor) -> tuple[Tensor | None, ...]:
+    """The rule's answers, each of whose derivative will lie in memory as it does itself.
+
+    A derivative that comes back in another order than the activations it meets costs each product several times over.
+    """
+    answers = rule(*given)
+    for answer in answers:
+        if answer is not None and answer.requires_grad:
+            answer.register_hook(functools.partial(torch.Tensor.contiguous, memory_format=layout(answer)))
+    return answers
+
+
+def _to_winners(pool: MaxPool, r: Tensor, z: Tensor, a: Tensor, winners: Tensor) -> tuple[Tensor, None]:
+    return pool.transpose(r, a, winners), None
 
 
 def _pass_on(r: Tensor, z: Tensor, a: Tensor) -> tuple[Tensor]:

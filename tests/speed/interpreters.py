@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unfooled import models, training
+from unfooled import models, parallel, training
 from unfooled.baselines.activations import GradCAM, GradCAMPlusPlus, GuidedGradCAM, LayerCAM, ScoreCAM
 from unfooled.baselines.deeplift import DeepLIFT
 from unfooled.baselines.gradients import ExpectedGradients, InputXGradient, IntegratedGradients, SimpleGrad
@@ -292,7 +292,8 @@ def main() -> None:
     for name in chosen.networks:
         net = getattr(models, name)(10).eval().requires_grad_(False)
         print_maps(name, net, chosen.rounds)
-        print_fooling(name, net, chosen.rounds)
+        with parallel.one_thread():  # as twins are made
+            print_fooling(name, net, chosen.rounds)
 
 
 if __name__ == "__main__":
