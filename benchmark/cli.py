@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -113,7 +114,7 @@ def run(
         return
     with bar() as progress:
         made = runner.run(chosen, extra, options, progress, adaptive)
-    _print_run(made, report=not no_report)
+    _print_run(made, extra, report=not no_report)
     ctx.exit(3 if _failures(made) else 0)
 
 
@@ -121,12 +122,14 @@ def _failures(made: object) -> list[dict[str, str]]:
     return [*made.header["failures"], *made.header.get("adaptive", {}).get("failures", ())]
 
 
-def _print_run(made: object, report: bool) -> None:
+def _print_run(made: object, extra: Iterable[object], report: bool) -> None:
     from unfooled.findings import Findings
     from unfooled.leaderboard import tables
 
     found = Findings(made)
     click.echo(tables.as_text(found.table))
+    for part in extra:
+        click.echo(tables.place(found.table, part.label))
     for failure in _failures(made):
         click.echo(f"failed: {failure['setting']}: {failure['reason']}", err=True)
     if made.header.get("note"):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unfooled.findings import LEAST_SETTINGS, Findings
-from unfooled.gallery import Shelf
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,16 +23,14 @@ class Drawing:
     absent: str = ""
 
 
-def drawings(found: Findings, shelves: list[Shelf]) -> Iterator[Drawing]:
-    """Every figure of a run, one at a time, so that no two need to be in memory; galleries last."""
+def drawings(found: Findings) -> Iterator[Drawing]:
+    """Every figure of a run, one at a time, so that no two need to be in memory."""
     from unfooled.plots.style import styled
 
     for make in (_stability, _sensitivity, _cells, _transfer, _aopc, _pareto, _specifications, _differences):
         with styled():
             made = make(found)
         yield made
-    for shelf in (s for s in shelves if s.number == 0):
-        yield _gallery(shelf)
 
 
 def _stability(found: Findings) -> Drawing:
@@ -139,16 +135,3 @@ def _differences(found: Findings) -> Drawing:
     return Drawing(
         "critical-difference", caption, critical_difference(names, test.mean_ranks, test.critical_difference)
     )
-
-
-def _gallery(shelf: Shelf) -> Drawing:
-    from unfooled.plots.gallery import shelf_figure
-    from unfooled.plots.style import styled
-
-    with styled():
-        return Drawing(f"gallery-{_file_name(shelf.setting)}", "", shelf_figure(shelf))
-
-
-def _file_name(words: str) -> str:
-    """A setting's name as a part of a file's: it comes from a suite file, and may hold anything."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", words)[:80]

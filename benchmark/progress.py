@@ -26,17 +26,20 @@ def bar() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _plain() -> Callable[[str, int, int], None]:
-    started = last = time.monotonic()
+    """Lines; the estimate goes by what was finished since the first of a series, which may have found much done."""
+    begun, before, at_first, last = time.monotonic(), 0, 0, -PLAIN_EVERY
 
     def show(what: str, done: int, total: int) -> None:
-        nonlocal last, started
+        nonlocal begun, before, at_first, last
         now = time.monotonic()
-        if done <= 1:
-            started = now
-        if now - last < PLAIN_EVERY and done not in (1, total):
+        if not before or done < before:  # another series
+            begun, at_first = now, done
+        before = done
+        if now - last < PLAIN_EVERY and done not in (at_first, total):
             return
         last = now
-        left = (now - started) / max(done - 1, 1) * (total - done)
-        print(f"{done}/{total} {what}" + (f", about {left:.0f} s left" if 1 < done < total else ""), file=sys.stderr)
+        left = (now - begun) / max(done - at_first, 1) * (total - done)
+        known = at_first < done < total
+        print(f"{done}/{total} {what}" + (f", about {left:.0f} s left" if known else ""), file=sys.stderr)
 
     return show

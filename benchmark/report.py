@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,10 +65,11 @@ def write(run: Run, found: Findings | None = None) -> Report:
     found = found or Findings(run)
     shelves = gallery.shelves(run, list(found.table["interpreter"]))
     shown, files = {}, []
-    for drawing in figures.drawings(found, shelves):
+    for drawing in figures.drawings(found):
         svg, written = _write_figure(drawing, run.folder / "figures")
         shown[drawing.name] = Shown(drawing.name, drawing.caption, svg, drawing.absent)
         files += written
+    files += [_write_gallery(shelf, run.folder / "figures") for shelf in shelves if shelf.number == 0]
     path = run.folder / "report.html"
     text = render(found, shelves, shown)
     publish(path, lambda part: part.write_text(text, encoding="utf-8"))
@@ -82,11 +84,18 @@ def _write_figure(drawing: Drawing, folder: Path) -> tuple[str, list[Path]]:
 
     path = folder / f"{drawing.name}.png"
     publish(path, lambda part: part.write_bytes(style.png(drawing.figure)))
-    if drawing.name.startswith("gallery"):
-        return "", [path]
     text, vector = style.svg(drawing.figure), path.with_suffix(".svg")
     publish(vector, lambda part: part.write_text(text, encoding="utf-8"))
     return style.inline(text, drawing.name, drawing.caption), [path, vector]
+
+
+def _write_gallery(shelf: Shelf, folder: Path) -> Path:
+    """A setting's maps as a picture; its name comes from a suite file, and may hold anything."""
+    from unfooled.plots.gallery import png, shelf_picture
+
+    path = folder / f"gallery-{re.sub(r'[^A-Za-z0-9_-]', '_', shelf.setting)[:80]}.png"
+    publish(path, lambda part: part.write_bytes(png(shelf_picture(shelf))))
+    return path
 
 
 def render(found: Findings, shelves: list[Shelf], shown: Mapping[str, Shown]) -> str:

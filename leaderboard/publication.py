@@ -187,7 +187,7 @@ def _carried(carry: carryover.CarryOver | None) -> pd.DataFrame:
 
 def pictures(evidence: Evidence) -> dict[str, bytes]:
     """The report's figures that the page shows, as PNG files; those that the run has nothing for are left out."""
-    drawn = {d.name: d.figure for d in islice(figures.drawings(evidence.found, []), 5)}
+    drawn = {d.name: d.figure for d in islice(figures.drawings(evidence.found), 5)}
     return {name: style.png(drawn[name]) for name in PICTURES if drawn.get(name) is not None}
 
 

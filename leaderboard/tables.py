@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -25,6 +27,7 @@ __all__ = [
     "as_markdown",
     "as_text",
     "caption",
+    "place",
     "shown",
 ]
 
@@ -124,10 +127,33 @@ def notes(frame: pd.DataFrame) -> list[str]:
     return [f"not ranked: {_word(r.interpreter, column('a'))}: {r.reason}" for r in unranked.itertuples()]
 
 
-def as_text(frame: pd.DataFrame, *, width: int = 160) -> str:
-    """For a terminal of ``width`` columns: the table, its caption, who is not ranked and why, a legend."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+def place(frame: pd.DataFrame, label: str) -> str:
+    """One line that says where an interpreter stands in a ``ranking.scores`` table, or why it has no rank."""
+    found, who = frame[frame["interpreter"] == label], _word(label, column("a"))
+    if found.empty:
+        return f"{who}: not in this table, which is of other maps or of those that did not fail"
+    reason = found["reason"].iloc[0]
+    if reason:
+        return f"{who}: not ranked: {reason}"
+    line = shown(found).iloc[0]
+    said = [f"rank {line[column('rank').heading]} of {frame['rank'].notna().sum()} by stability"]
+    for name, where in (("transfer", "other families are"), ("attacked", "its own is"), ("adaptive", "it is itself")):
+        words = line.get(column(name).heading, "–")
+        said += [f"{words} where {where} attacked"] if words != "–" else []
+    return f"{who}: {', '.join(said)}"
+
+
+def as_text(frame: pd.DataFrame, *, width: int | None = None) -> str:
+    """For a terminal: the table, its caption, who is not ranked and why, a legend.
+
+    ``width`` in characters; None: the terminal's, 160 where there is none. Where a ranked table is wider, columns of
+    ``SPARED`` are left out, and the last line names them.
+    """
+    width = width or shutil.get_terminal_size((160, 24)).columns
     words = shown(frame)
+    spared = _spared(words, width)
+    words = words.drop(columns=spared)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for heading in words.columns:
         table.add_column(Text(heading), overflow="fold", justify="right" if _is_number(words[heading]) else "left")
     for row in words.itertuples(index=False):
@@ -135,9 +161,28 @@ def as_text(frame: pd.DataFrame, *, width: int = 160) -> str:
     out = io.StringIO()
     console = Console(file=out, width=width, color_system=None, force_terminal=False)
     console.print(table)
-    for line in filter(None, [caption(frame), *notes(frame), *(f"  {line}" for line in legend(frame))]):
+    below = (f"  {line}" for line in legend(frame) if line.split(":")[0] not in spared)
+    left_out = f"left out at {width} characters a line (other forms hold all): {', '.join(spared)}" if spared else ""
+    for line in filter(None, [caption(frame), *notes(frame), *below, left_out]):
         console.print(Text(line))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+SPARED = ("coverage", "metrics_counted", "worst_cell", "worst", "attacked", "adaptive")
+"""columns of a ranked table that a narrow terminal does without, the first first"""
+_FOLDED = 24
+"""characters at which a long label may be folded"""
+
+
+def _spared(words: pd.DataFrame, width: int) -> list[str]:
+    """The headings that must go for the table to fit."""
+    gap = 3
+    wide = {c: gap + max(cell_len(c), min(_FOLDED, words[c].map(cell_len).max())) for c in words} if len(words) else {}
+    spared = []
+    for heading in (column(name).heading for name in SPARED):
+        if sum(wide.values()) - gap > width and wide.pop(heading, 0):
+            spared.append(heading)
+    return spared
 
 
 def _is_number(words: pd.Series) -> bool:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.optimize import isotonic_regression
 
-from unfooled import figures, gallery
+from unfooled import figures, gallery, report
 from unfooled.findings import Findings
 from unfooled.plots import fooling, ranks, scores, style
 from unfooled.plots import gallery as pictures
@@ -39,21 +39,46 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def drawn(run):
-    found = Findings(run)
-    shelves = gallery.shelves(run, list(found.table["interpreter"]))
-    return {d.name: d for d in figures.drawings(found, shelves)}
+    return {d.name: d for d in figures.drawings(Findings(run))}
 
 
 def test_every_figure_is_drawn_or_says_why_not(drawn):
-    assert [n for n in drawn if not n.startswith("gallery")] == [
-        "stability", "sensitivity", "cells", "transfer", "aopc", "cost", "specifications", "critical-difference"
-    ]  # fmt: skip
+    names = ["stability", "sensitivity", "cells", "transfer", "aopc", "cost", "specifications", "critical-difference"]
+    assert list(drawn) == names
     assert all((d.figure is None) == bool(d.absent) for d in drawn.values())
     assert not any(d.absent for d in drawn.values())
 
 
-def test_file_names_are_safe(drawn):
-    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in drawn)
+def test_file_names_are_safe(run):
+    """A setting of this run is called ``../c$``."""
+    names = [path.name for path in report.write(run).figures]
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+\.(png|svg)", name) for name in names)
+    assert [n for n in names if n.startswith("gallery")] == [
+        "gallery-a-0.png", "gallery-b-0.png", "gallery-___c_.png"
+    ]  # fmt: skip
+
+
+def test_a_shelf_shows_each_map_at_its_place_and_frames_what_moved(run):
+    shelf = gallery.shelves(run, list(run.header["interpreters"]))[0]
+    picture = np.asarray(pictures.shelf_picture(shelf))
+    rows, columns = len(shelf.rows), 1 + len(shelf.columns)
+    assert rows > 5
+    framed = 0
+    for at, tiles in enumerate(shelf.rows.values()):
+        for column, tile in enumerate(tiles, 1):
+            left, top = round((2.3 + column) * pictures.UNIT), round((1.45 + 1.27 * at) * pictures.UNIT)
+            drawn = picture[top:, left:][: round(0.9 * pictures.UNIT), : round(0.9 * pictures.UNIT)]
+            side = len(tile.map)
+            centres = ((np.arange(side) + 0.5) * len(drawn) / side).astype(int)
+            wanted = pictures.palette()[pictures.levels(tile.map)]
+            assert (drawn[np.ix_(centres, centres)] == wanted).all()
+            edge = picture[top - 3, left + 20 : left + 90]
+            moved = tile.verdict == "moved"
+            assert (edge == (0x56, 0xB4, 0xE9)).all() == moved
+            framed += moved
+    assert 0 < framed < rows * columns
+    decoded = np.asarray(Image.open(io.BytesIO(pictures.png(pictures.shelf_picture(shelf)))))
+    assert (decoded == picture).all()
 
 
 @pytest.mark.parametrize("name", ["stability", "sensitivity", "cost", "specifications", "critical-difference"])

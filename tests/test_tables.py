@@ -36,7 +36,7 @@ def test_every_column_of_every_table_is_described(run, table):
 
 
 def test_text_is_aligned_plain_and_says_why_one_is_not_ranked(table):
-    text = tables.as_text(table)
+    text = tables.as_text(table, width=160)
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 160
     assert "not ranked: sobel: insensitive: 0 of 6 metrics tell the model from a random one" in text
@@ -44,6 +44,34 @@ def test_text_is_aligned_plain_and_says_why_one_is_not_ranked(table):
     assert "[red]" in text  # rich's markup is not read
     first = table.iloc[0]
     assert f"{first['transfer']:.3f} [{first['transfer_low']:.2f}, {first['transfer_high']:.2f}]" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 160])
+def test_a_narrow_terminal_gets_fewer_columns_and_is_told_which(table, width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = tables.as_text(table)
+    assert max(map(len, text.splitlines())) <= width
+    head, wide = text.splitlines()[0], tables.as_text(table, width=200).splitlines()[0]
+    missing = [word for word in wide.split("   ") if word.strip() and word.strip() not in head]
+    told = " ".join(text.splitlines()).partition("left out at ")[2]
+    assert all(word.strip() in told for word in missing)
+    assert bool(missing) == bool(told) == (width < 160)
+    assert "transfer ↑" in head
+    values = [line for line in text.splitlines() if "gradient " in line]
+    assert "[" in values[0], "an interval is never cut off"
+
+
+def test_an_interpreters_place_is_one_line(table):
+    first, ranked = table.iloc[0], int(table["rank"].notna().sum())
+    said = tables.place(table, first["interpreter"])
+    assert said.startswith(
+        f"{first['interpreter']}: rank 1 ({first['rank_low']:.0f}–{first['rank_high']:.0f}) of {ranked}"
+    )
+    assert f"by stability, {first['transfer']:.3f} [{first['transfer_low']:.2f}, " in said
+    assert tables.place(table, "sobel").startswith("sobel: not ranked: insensitive")
+    assert tables.place(table, "nobody").startswith("nobody: not in this table")
+    assert len(tables.place(table, HOSTILE).splitlines()) == 1
+    assert "\x1b" not in tables.place(table, HOSTILE)
 
 
 def test_markdown_has_one_row_per_interpreter_and_its_bars_are_escaped(table):

@@ -1,18 +1,17 @@
-"""Maps as pictures: single tiles for a page, a whole shelf as one figure."""
+"""Maps as pictures: single tiles for a page, a whole shelf as one file."""
 
 from __future__ import annotations
 
 import base64
 import functools
 import io
+from dataclasses import dataclass
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.patches import Rectangle
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from unfooled.gallery import Shelf, Tile
 from unfooled.maps import min_max
@@ -21,6 +20,8 @@ from unfooled.plots.style import INK, QUIET, SKY, short
 LEVELS = 64
 LARGEST = 96
 """pixels along a tile's side in a page"""
+UNIT, TILE = 136, 0.9
+"""pixels of a column in a file, 0.85 inches at 160 pixels to the inch; and the share of it that a map fills"""
 
 
 @functools.cache
@@ -44,7 +45,11 @@ def map_uri(values: np.ndarray) -> str:
 
 def image_uri(image: np.ndarray) -> str:
     """An image (h, w, 3) in [0, 1] as a data URI."""
-    return _uri(Image.fromarray((image * 255).round().astype(np.uint8)))
+    return _uri(Image.fromarray(_bytes(image)))
+
+
+def _bytes(image: np.ndarray) -> np.ndarray:
+    return (image * 255).round().astype(np.uint8)
 
 
 def _uri(picture: Image.Image) -> str:
@@ -57,52 +62,75 @@ def _uri(picture: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def shelf_figure(shelf: Shelf) -> Figure:
+@dataclass(frozen=True)
+class _Sheet:
+    """A picture that is drawn on in units of a column, from the left upper corner of the first tile."""
+
+    picture: Image.Image
+    origin: tuple[float, float]
+
+    def at(self, x: float, y: float) -> tuple[int, int]:
+        return round((self.origin[0] + x) * UNIT), round((self.origin[1] + y) * UNIT)
+
+    def text(self, x: float, y: float, words: str, anchor: str, points: float, bold: bool = False, ink: str = INK):
+        draw = ImageDraw.Draw(self.picture)
+        draw.multiline_text(self.at(x, y), words, ink, _font(points, bold), anchor, spacing=2, align="center")
+
+    def tile(self, x: float, y: float, pixels: np.ndarray) -> None:
+        """A small picture, uint8 (h, w, 3), as large as a tile."""
+        side = (round(TILE * UNIT), round(TILE * UNIT))
+        self.picture.paste(Image.fromarray(pixels).resize(side, Image.Resampling.NEAREST), self.at(x, y))
+
+    def frame(self, x: float, y: float) -> None:
+        """A frame around the tile there."""
+        far = self.at(x + TILE + 0.035, y + TILE + 0.035)
+        ImageDraw.Draw(self.picture).rectangle((*self.at(x - 0.035, y - 0.035), *far), outline=SKY, width=5)
+
+
+@functools.cache
+def _font(points: float, bold: bool) -> ImageFont.FreeTypeFont:
+    """The face of all figures, which comes with matplotlib."""
+    face = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
+    return ImageFont.truetype(str(face), points * 160 / 72)
+
+
+def shelf_picture(shelf: Shelf) -> Image.Image:
     """A shelf: a row an interpreter, a column a twin, the similarity to the original's map under each map."""
     rows, columns = len(shelf.rows), len(shelf.columns) + 1
     left, top, step = 2.3, 1.45, 1.27
-    figure = Figure((0.85 * (left + columns), 0.85 * (top + step * rows)))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_xlim(-left, columns)
-    axes.set_ylim(rows * step, -top)
-    axes.axis("off")
+    size = (round(UNIT * (left + columns)), round(UNIT * (top + step * rows)))
+    sheet = _Sheet(Image.new("RGB", size, "white"), (left, top))
     title = f"{short(shelf.setting)}, image {shelf.number + 1}: {short(shelf.shows)}"
-    axes.text(0.15 - left, 0.15 - top, title, fontweight="bold", fontsize=10.5, va="top")
+    sheet.text(0.15 - left, 0.15 - top, title, "la", 10.5, bold=True)
     note = f"under each map: {short(shelf.measure)} with the original's map; framed: moved away from it"
-    axes.text(0.15 - left, 0.42 - top, note, fontsize=8, va="top", color=QUIET)
-    _heads(axes, shelf)
-    for at, (label, tiles) in enumerate(shelf.rows.items()):
-        top = at * step
-        axes.text(-0.12, top + 0.45, short(label, 24), ha="right", va="center", fontsize=8.5)
-        _picture(axes, shelf.image, 0, top)
-        for column, tile in enumerate(tiles, 1):
-            _draw_tile(axes, tile, column, top)
-    return figure
-
-
-def _heads(axes: Axes, shelf: Shelf) -> None:
+    sheet.text(0.15 - left, 0.42 - top, note, "la", 8, ink=QUIET)
     for at, head in enumerate(["image", *(c.title.replace(" against ", "\nagainst\n") for c in shelf.columns)]):
         lines = "\n".join(short(line, 15) for line in head.split("\n"))
-        axes.text(at + 0.45, -0.15, lines, ha="center", va="bottom", fontsize=7.5, linespacing=1.1)
+        sheet.text(at + TILE / 2, -0.1, lines, "md", 7.5)
+    image = _bytes(shelf.image)
+    for at, (label, tiles) in enumerate(shelf.rows.items()):
+        y = at * step
+        sheet.text(-0.12, y + TILE / 2, short(label, 24), "rm", 8.5)
+        sheet.tile(0, y, image)
+        for x, tile in enumerate(tiles, 1):
+            _draw_tile(sheet, tile, x, y)
+    return sheet.picture
 
 
-def _picture(axes: Axes, picture: np.ndarray, x: float, y: float) -> None:
-    # As imshow does, without its bookkeeping of limits, which hundreds of tiles would each pay for.
-    tile = AxesImage(axes, extent=(x, x + 0.9, y + 0.9, y), interpolation="nearest")
-    tile.set_data(picture)
-    axes.add_artist(tile)
-
-
-def _draw_tile(axes: Axes, tile: Tile, x: float, y: float) -> None:
+def _draw_tile(sheet: _Sheet, tile: Tile, x: float, y: float) -> None:
     if tile.map is None:
-        axes.text(x + 0.45, y + 0.45, "–", ha="center", va="center", color=QUIET)
+        sheet.text(x + TILE / 2, y + TILE / 2, "–", "mm", 8.5, ink=QUIET)
         return
-    _picture(axes, palette()[levels(tile.map)], x, y)
-    if tile.verdict == "moved":
-        axes.add_patch(Rectangle((x - 0.035, y - 0.035), 0.97, 0.97, fill=False, ec=SKY, lw=2.4))
+    moved = tile.verdict == "moved"
+    sheet.tile(x, y, palette()[levels(tile.map)])
+    if moved:
+        sheet.frame(x, y)
     number = f"{tile.similarity:.2f}".replace("-", "−") if np.isfinite(tile.similarity) else "–"
-    said = f"{number} {tile.verdict}".strip()
-    axes.text(
-        x + 0.45, y + 0.95, said, ha="center", va="top", fontsize=7, color=INK,
-        fontweight="bold" if tile.verdict == "moved" else "normal",
-    )  # fmt: skip
+    sheet.text(x + TILE / 2, y + TILE + 0.07, f"{number} {tile.verdict}".strip(), "ma", 7, bold=moved)
+
+
+def png(picture: Image.Image) -> bytes:
+    """The picture as a file of its own; its few colours and large areas need little effort to be small."""
+    out = io.BytesIO()
+    picture.save(out, format="PNG", compress_level=3)
+    return out.getvalue()

@@ -109,7 +109,7 @@ def png(figure: Figure) -> bytes:
     with styled():
         FigureCanvasAgg(figure)
         figure.savefig(out, format="png", dpi=160, facecolor="white", metadata={"Software": None})
-    figure.set_layout_engine("none")  # places are found now, and the vector file need not look for them again
+    figure.set_layout_engine(None)  # places are found now, and the vector file need not look for them again
     return out.getvalue()
 
 
