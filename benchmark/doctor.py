@@ -84,15 +84,9 @@ def _guarded(name: str, check: Check, patient: Patient) -> Finding:
         status, seen, *advice = check(patient)
     except Exception as error:  # whatever a plug-in raises is a finding
         text = str(error).strip().partition("\n")[0]
-        return Finding(name, "failed", f"raised {type(error).__name__}: {text}", f"see {_raised_at(error)}")
+        file, line = plugins.raised_at(error)
+        return Finding(name, "failed", f"raised {type(error).__name__}: {text}", f"see {file}, line {line}")
     return Finding(name, status, seen, *advice)
-
-
-def _raised_at(error: Exception) -> str:
-    frame = error.__traceback__
-    while frame.tb_next:
-        frame = frame.tb_next
-    return f"{frame.tb_frame.f_code.co_filename}, line {frame.tb_lineno}"
 
 
 def _shapes(patient: Patient) -> Seen:

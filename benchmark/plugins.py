@@ -141,8 +141,14 @@ def attackable(interpreter: Callable, label: str) -> Callable:
 
 def raised(label: str, error: BaseException) -> str:
     """What a part raised, in one line, with the last place outside of torch that it came through."""
-    places = [(Path(f.filename), f.lineno) for f in traceback.extract_tb(error.__traceback__)]
-    own = [p for p in places if "torch" not in p[0].parts] or places
-    place = f" ({own[-1][0].name}:{own[-1][1]})" if own else ""
+    file, line = raised_at(error)
+    place = f" ({file.name}:{line})" if line else ""
     text = " ".join(str(error).split())[:300]
     return f"{label}: raised {type(error).__name__}: {text}{place}"
+
+
+def raised_at(error: BaseException) -> tuple[Path, int]:
+    """File and line of the last place outside of torch that an error came through; line 0 where none is known."""
+    places = [(Path(f.filename), f.lineno or 0) for f in traceback.extract_tb(error.__traceback__)]
+    own = [p for p in places if "torch" not in p[0].parts] or places
+    return own[-1] if own else (Path(), 0)

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from xml.etree import ElementTree
 
 from unfooled.leaderboard.verdicts import MEANING, Change, Comparison, number, p_word, signed
+from unfooled.wording import one_line
 
 HEADINGS = ("Change", "Before ↑", "After ↑", "Difference [95 %]", "p", "Interpreter", "Cell", "Note")
 LEGEND = (
@@ -22,12 +23,7 @@ def _words(change: Change) -> list[str]:
     difference = f"{signed(change.difference)} [{signed(change.low)}, {signed(change.high)}]" if sure else ""
     numbers = [number(v) if v == v else "" for v in (change.before, change.after)]
     p = p_word(change.p).removeprefix("p ").removeprefix("= ") if change.p == change.p else ""
-    return [change.mark, *numbers, difference, p, *map(_printable, (change.interpreter, change.cell, change.note))]
-
-
-def _printable(text: str) -> str:
-    # Names and reasons come from outside: control characters would break a line, or colour a terminal.
-    return "".join(c if c.isprintable() else " " for c in text)
+    return [change.mark, *numbers, difference, p, *map(one_line, (change.interpreter, change.cell, change.note))]
 
 
 def rule(comparison: Comparison) -> str:
@@ -43,7 +39,7 @@ def as_text(comparison: Comparison) -> str:
     lines = [list(HEADINGS), *map(_words, comparison.changes)]
     widths = [max(len(line[k]) for line in lines) for k in range(len(HEADINGS))]
     table = ["  ".join(f"{w:<{n}}" for w, n in zip(line, widths, strict=True)).rstrip() for line in lines]
-    below = [*(f"note: {_printable(n)}" for n in comparison.notes), rule(comparison), _printable(comparison.sentence)]
+    below = [*(f"note: {one_line(n)}" for n in comparison.notes), rule(comparison), one_line(comparison.sentence)]
     return "\n".join([*table, "", *below]) + "\n"
 
 
@@ -52,8 +48,8 @@ def as_markdown(comparison: Comparison) -> str:
     lines = [HEADINGS, ["---"] + ["---:"] * 4 + ["---"] * 3]
     lines += [[f"`{w[0]}`", *map(_escaped, w[1:])] for w in map(_words, comparison.changes)]
     table = ["| " + " | ".join(line) + " |" for line in lines]
-    notes = [f"- {_escaped(_printable(n))}" for n in (*comparison.notes, rule(comparison), LEGEND)]
-    return "\n".join([f"**{_escaped(_printable(comparison.sentence))}**", "", *table, "", *notes]) + "\n"
+    notes = [f"- {_escaped(one_line(n))}" for n in (*comparison.notes, rule(comparison), LEGEND)]
+    return "\n".join([f"**{_escaped(one_line(comparison.sentence))}**", "", *table, "", *notes]) + "\n"
 
 
 def _escaped(text: str) -> str:
@@ -87,13 +83,13 @@ def as_junit(comparison: Comparison) -> str:
     counts = {"tests": len(comparison.changes), "failures": len(failed), "errors": 0, "skipped": len(skipped)}
     suite = ElementTree.Element("testsuite", {"name": "unfooled", **{k: str(n) for k, n in counts.items()}})
     for change in comparison.changes:
-        names = {"classname": _printable(change.interpreter), "name": _printable(change.cell)}
+        names = {"classname": one_line(change.interpreter), "name": one_line(change.cell)}
         case = ElementTree.SubElement(suite, "testcase", names)
         outcome = "failure" if change in failed else "skipped" if change in skipped else "system-out"
         inside = ElementTree.SubElement(
-            case, outcome, {} if outcome == "system-out" else {"message": _printable(change.said)}
+            case, outcome, {} if outcome == "system-out" else {"message": one_line(change.said)}
         )
-        inside.text = _printable(change.said)
+        inside.text = one_line(change.said)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 

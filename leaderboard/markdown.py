@@ -10,6 +10,7 @@ import pandas as pd
 
 from unfooled.leaderboard import tables
 from unfooled.leaderboard.claims import Condition, Estimate
+from unfooled.wording import one_line
 
 DASH = "–"
 SMALL = 0.05
@@ -64,15 +65,11 @@ def _cell(value: object) -> str:
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"([\\|<_*`\[\]])", r"\\\1", _clean(text))
+    return re.sub(r"([\\|<_*`\[\]])", r"\\\1", one_line(text))
 
 
 def _code(text: str) -> str:
-    return f"`{_clean(text).replace('`', '')}`"
-
-
-def _clean(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
+    return f"`{one_line(text).replace('`', '')}`"
 
 
 def _ranking(table: pd.DataFrame) -> str:

@@ -27,6 +27,8 @@ from unfooled.store import publish
 PICTURES = ("stability", "transfer", "aopc")
 WIDTH = 120
 """columns of the page's text"""
+VACUOUS = 0.95
+"""a criterion that this share of other images' maps meets says nothing of a map that meets it"""
 
 
 def write(run: Run, photographs: Run | None, docs: Path, reference: Path) -> list[Path]:
@@ -146,7 +148,7 @@ def _attacked_itself(e: Evidence, row: pd.Series, spread: Spread) -> dict[str, o
         "stability, attacked itself": Estimate(*ends, e.settings),
         "by": row["adaptive_worst"],
         "stability, the suite's cells": claims.of(spread, e.study.interpreters.index(name)),
-        "fooled": f"{_fooled(told)} of {len(told)}",
+        "fooled": f"{_fooled(told)} of {len(_telling(told))}",
         "by means of": "; ".join(dict.fromkeys(str(t["attack"]) for t in told)),
     }
 
@@ -155,6 +157,11 @@ def _told(header: Mapping, interpreter: str) -> list[Mapping]:
     """The certificates of the models that were fooled against an interpreter itself."""
     own = [cell for cell in header["cells"].values() if cell.get("adaptive_for") == interpreter]
     return [one for cell in own for one in cell.get("certificates", {}).values()]
+
+
+def _telling(told: Iterable[Mapping]) -> list[Mapping]:
+    """The attempts whose criterion can tell: another image's map of the original does not meet it nearly always."""
+    return [one for one in told if one.get("rates", {}).get("null", 0) < VACUOUS]
 
 
 def _fooled(told: Iterable[Mapping]) -> int:
@@ -168,7 +175,8 @@ def _track(e: Evidence) -> dict[str, object]:
     attacked = table["adaptive"].notna()
     return {
         "interpreters": int(attacked.sum()),
-        "attempts": len(told),
+        "attempts": len(_telling(told)),
+        "vacuous": len(told) - len(_telling(told)),
         "fooled": _fooled(told),
         "settings": sorted({str(one["setting"]) for one in told}),
         "missing": list(table["interpreter"][table["rank"].notna() & ~table["canary"] & ~attacked]),

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unfooled.leaderboard.columns import COLUMNS, Column, column
+from unfooled.wording import one_line
 
 __all__ = [
     "COLUMNS",
@@ -84,8 +85,7 @@ def _word(value: object, what: Column) -> str:
         return "–"
     if isinstance(value, (int, float, np.number)) and what.digits is not None:
         return f"{value:.{what.digits}f}"
-    # Labels come from outside: control characters would break a table's line, or colour a terminal.
-    return "".join(c if c.isprintable() else " " for c in str(value))
+    return one_line(value)
 
 
 def _ranked(frame: pd.DataFrame) -> pd.DataFrame:

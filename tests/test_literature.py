@@ -385,13 +385,16 @@ def test_numbers_read_as_numbers():
 def test_the_page_tells_of_models_fooled_against_the_interpreters_themselves(made):
     run = made(replace(QUIET, adaptive={"simple_grad|location": 0.1, "grad_cam|top_k": 0.5}))
     told = {"vgg-1": {"setting": "vgg-1", "status": "fooled", "attack": "gradient"},
-            "vgg-2": {"setting": "vgg-2", "status": "resisted", "attack": "gradient-free, 12 queries"}}  # fmt: skip
+            "vgg-2": {"setting": "vgg-2", "status": "resisted", "attack": "gradient-free, 12 queries"},
+            "vgg-3": {"setting": "vgg-3", "status": "resisted", "attack": "gradient", "rates": {"null": 0.97}},
+    }  # fmt: skip
     cells = {n: {**c, "certificates": told} if c.get("adaptive_for") else c for n, c in run.header["cells"].items()}
     found = Evidence(replace(run, header={**run.header, "cells": cells}))
     page = publication.page(found, publication.findings(found, None), None)
     section = page.partition("## Attacked themselves")[2].partition("\n## ")[0]
     assert "Here each of 2 is the target itself" in section
-    assert "2 of 4 attempts on vgg-1, vgg-2 met" in section
+    assert "2 of 4 attempts on vgg-1, vgg-2, vgg-3 met" in section
+    assert "2 more are left out of this count" in " ".join(section.split())
     first, second = [line for line in section.splitlines() if line.startswith("| ")][2:]
     assert re.match(
         r"\| simple\\_grad \| 0\.[01]\d \[.*\| location \| .*\| 1 of 2 \| gradient; gradient-free, 12 queries \|", first

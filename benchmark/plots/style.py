@@ -17,6 +17,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from unfooled.wording import one_line
+
 WIDTH = 7.2
 """inches: 691 pixels of a browser, where 9.5 points are 13 pixels"""
 INK, LINE, QUIET, PAPER = "#010101", "#cccdcd", "#666768", "#fefdfe"
@@ -98,7 +100,7 @@ def headed(figure: Figure, title: str) -> Figure:
 
 def short(label: str, most: int = 34) -> str:
     """A label as a figure can hold it: printable, long ones with their middle left out."""
-    clean = "".join(c if c.isprintable() else " " for c in str(label))
+    clean = one_line(label)
     half = most // 2
     return clean if len(clean) <= most else f"{clean[:half]}…{clean[-(most - half - 1) :]}"
 
