@@ -365,7 +365,7 @@ def noisy(source: Run, sd: float, seed: int, heavy: bool) -> Run:
     return changed(source, change)
 
 
-SD = 0.0255
+SD = 0.0268
 """of one similarity under another seed; the error of the difference it gives is held below to that of real maps"""
 
 
@@ -399,4 +399,4 @@ def test_at_least_95_percent_of_drops_of_0_05_are_caught(versions, request):
 def test_the_noise_is_as_large_as_on_real_maps(versions):
     """The error of the difference that two seeds of smoothgrad show on the smoke suite's maps (docs/ci.md)."""
     pairs = [old[1].pair_with(new[1], old[1].cells, old[1].counted) for old, new in combinations(versions[:5], 2)]
-    assert np.mean([p.error() for p in pairs]) >= 0.0075
+    assert np.mean([p.error() for p in pairs]) >= 0.0079
