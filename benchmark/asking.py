@@ -15,8 +15,10 @@ from unfooled.metrics import prepared
 from unfooled.suite import Setting
 from unfooled.types import Interpreter, Maps, Metric, Part, Twin, UnfooledError
 
-SHOWN = 3
-"""Test images per setting whose maps are kept for the gallery."""
+SHOWN = {"test": 3, "pairs": 1}
+"""split → of how many of its first images the maps are kept for the gallery"""
+PICTURED = ("original", "honest", "fooled", "randomised")
+"""the twins that a gallery shows; of the randomised ones the first draw"""
 
 
 class BrokenAnswer(UnfooledError):
@@ -61,7 +63,8 @@ class Answer:
     root: str
     """Merkle root over the rounded maps"""
     shown: dict[str, np.ndarray]
-    """``twin/cell`` → the maps of the first few test images as a gallery draws them: half precision, largest |h| 1"""
+    """``twin/cell`` (records.gallery_name) → the maps of a split's first few images as a gallery draws them: half
+    precision, largest |h| 1"""
     localisation: dict[str, dict[str, float]]
     """``twin/cell`` → mass inside the object's mask and pointing game; empty without masks"""
 
@@ -90,8 +93,10 @@ class Interview:
             chunks.append(self._score(asked, answers, number))
             first = {i: maps_of[suite.polarities[0]] for i, maps_of in sorted(answers.items())}
             hashes += [leaf for one in first.values() for leaf in merkle.leaves(one)]
-            if number == 0 and images.split == "test":
-                shown = {names[i]: _drawn(m[:SHOWN]) for i, m in first.items() if asked[i].draw == 0}
+            if number == 0:
+                kept = (i for i in first if asked[i].draw == 0 and asked[i].twin in PICTURED)
+                most = SHOWN[images.split]
+                shown = {records.gallery_name(images.split, names[i]): _drawn(first[i][:most]) for i in kept}
             if images.masks is not None:
                 placed.append(localisation.figures(names, list(first.values()), images.masks[rows].numpy()))
         values, silent = (np.concatenate(parts, -1) for parts in zip(*chunks, strict=True))
@@ -211,4 +216,5 @@ def interview(
     asker = Interview(named.label, interpreter, metrics, setting, classes, device)
     answers = [asker.rows(twins, images) for images in splits]
     root = merkle.root(bytes.fromhex(a.root) for a in answers)
-    return Answer(records.joined([a.rows for a in answers]), root, answers[0].shown, answers[0].localisation)
+    shown = {name: drawn for a in answers for name, drawn in a.shown.items()}
+    return Answer(records.joined([a.rows for a in answers]), root, shown, answers[0].localisation)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from unfooled.records import Run
+from unfooled.records import Run, gallery_name
 
 MOST_TILES = 1500
 """what a page can carry: fewer images are shown where interpreters and cells are many"""
@@ -29,6 +29,7 @@ class Column:
     title: str
     twin: str
     cell: str = ""
+    split: str = "test"
     status: str = ""
     """fooled or resisted, for a fooled twin"""
     pattern: np.ndarray | None = None
@@ -36,7 +37,7 @@ class Column:
 
     @property
     def key(self) -> str:
-        return f"{self.twin}/{self.cell}"
+        return gallery_name(self.split, f"{self.twin}/{self.cell}")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Shelf:
     """Everyone's maps of one image of one setting."""
 
     setting: str
+    split: str
+    """``test``, or ``pairs``: images of two objects, which active fooling is judged on"""
     number: int
     image: np.ndarray
     """(h, w, 3) in [0, 1]"""
@@ -70,6 +73,11 @@ class Shelf:
     rows: Mapping[str, tuple[Tile, ...]] = field(default_factory=dict)
     """interpreter → a tile a column"""
 
+    @property
+    def picture(self) -> str:
+        """Which image it is, in words."""
+        return f"image {self.number + 1}" + (" of two objects" if self.split == "pairs" else "")
+
 
 def shelves(run: Run, order: list[str]) -> list[Shelf]:
     """What the run's ``gallery.npz`` holds, interpreters in the given order; empty where there is no such file."""
@@ -79,25 +87,26 @@ def shelves(run: Run, order: list[str]) -> list[Shelf]:
     with np.load(path) as stored:
         content = dict(stored)
     settings = [key.removesuffix("//image") for key in content if key.endswith("//image")]
-    columns = {s: _columns(run.header, s, content) for s in settings}
-    tiles = sum(len(columns[s]) * len(order) for s in settings)
-    count = max(1, min(3, MOST_TILES // max(tiles, 1)))
-    known = _similarities(run, settings, count)
+    columns = {(s, split): _columns(run.header, s, split, content) for s in settings for split in ("test", "pairs")}
+    tiles = sum(len(columns[s, "test"]) * len(order) for s in settings)
+    counts = {"test": max(1, min(3, MOST_TILES // max(tiles, 1))), "pairs": 1}
+    known = _similarities(run, settings, counts)
     return [
-        _shelf(run, content, s, n, columns[s], order, known)
-        for s in settings
-        for n in range(min(count, len(content[f"{s}//image"])))
+        _shelf(run, content, s, split, n, twins, order, known)
+        for (s, split), twins in columns.items()
+        if split == "test" or any(c.twin == "fooled" for c in twins)
+        for n in range(min(counts[split], len(content[f"{s}//{gallery_name(split, 'image')}"])))
     ]
 
 
-def _columns(header: Mapping, setting: str, content: Mapping[str, np.ndarray]) -> tuple[Column, ...]:
-    found = [Column("original", "original"), Column("honest", "honest")]
+def _columns(header: Mapping, setting: str, split: str, content: Mapping[str, np.ndarray]) -> tuple[Column, ...]:
+    found = [Column("original", "original", split=split), Column("honest", "honest", split=split)]
     for name, cell in header.get("cells", {}).items():
         manipulation = str(cell.get("manipulation", ""))
         status = str(cell.get("certificates", {}).get(setting, {}).get("status", ""))
         title = f"{manipulation} against {cell.get('against', '')}"
-        found.append(Column(title, "fooled", name, status, _pattern(manipulation)))
-    found.append(Column("random network", "randomised"))
+        found.append(Column(title, "fooled", name, split, status, _pattern(manipulation)))
+    found.append(Column("random network", "randomised", split=split))
     there = {key.removeprefix(f"{setting}/") for key in content if key.startswith(f"{setting}/")}
     return tuple(c for c in found if any(key.endswith(f"/{c.key}") for key in there))
 
@@ -111,11 +120,11 @@ def _pattern(manipulation: str) -> np.ndarray | None:
 
 
 def _shelf(
-    run: Run, content: Mapping[str, np.ndarray], setting: str, number: int, columns: tuple[Column, ...],
+    run: Run, content: Mapping[str, np.ndarray], setting: str, split: str, number: int, columns: tuple[Column, ...],
     order: list[str], known: Mapping[tuple, float],
 ) -> Shelf:  # fmt: skip
     about = run.header.get("settings", {}).get(setting, {})
-    target = int(content[f"{setting}//target"][number])
+    target = int(content[f"{setting}//{gallery_name(split, 'target')}"][number])
     classes = (about.get("honest") or {}).get("classes") or []
     rows = {}
     for label in order:
@@ -125,8 +134,9 @@ def _shelf(
             rows[label] = tuple(_tile(run.header, place, c, m, known) for c, m in zip(columns, maps, strict=True))
     return Shelf(
         setting=setting,
+        split=split,
         number=number,
-        image=_colour(content[f"{setting}//image"][number]),
+        image=_colour(content[f"{setting}//{gallery_name(split, 'image')}"][number]),
         shows=str(classes[target]) if target < len(classes) else f"class {target}",
         measure=_measure(run),
         columns=columns,
@@ -140,7 +150,8 @@ def _tile(
     _, label, number = place
     if maps is None or number >= len(maps):
         return Tile(None)
-    value, honest, floor = (known.get((*place, key), np.nan) for key in (column.key, "honest/", "randomised/"))
+    ends = (gallery_name(column.split, twin) for twin in ("honest/", "randomised/"))
+    value, honest, floor = (known.get((*place, key), np.nan) for key in (column.key, *ends))
     fooled = column.twin == "fooled"
     return Tile(
         map=maps[number].astype(np.float32),
@@ -177,14 +188,15 @@ def _measure(run: Run) -> str:
     return "spearman" if "spearman" in metrics or not metrics else metrics[0]
 
 
-def _similarities(run: Run, settings: list[str], count: int) -> dict[tuple, float]:
-    """(setting, interpreter, image, twin/cell) → similarity to the original's map, draws averaged."""
+def _similarities(run: Run, settings: list[str], counts: Mapping[str, int]) -> dict[tuple, float]:
+    """(setting, interpreter, image, column's key) → similarity to the original's map, draws averaged."""
     rows = run.rows
     polarity = "absolute" if (rows["polarity"] == "absolute").any() else rows["polarity"].iloc[0]
-    chosen = (rows["image"] < count) & (rows["split"] == "test") & (rows["metric"] == _measure(run))
-    chosen &= (rows["polarity"] == polarity) & rows["setting"].isin(settings)
+    chosen = (rows["metric"] == _measure(run)) & (rows["polarity"] == polarity) & rows["setting"].isin(settings)
+    chosen &= np.logical_or.reduce([(rows["split"] == s) & (rows["image"] < n) for s, n in counts.items()])
     some = rows[chosen.to_numpy()]
-    words = {c: some[c].astype(object).where(some[c].notna(), "") for c in ("setting", "interpreter", "twin", "cell")}
+    which = ["setting", "interpreter", "split", "twin", "cell"]
+    words = {c: some[c].astype(object).where(some[c].notna(), "") for c in which}
     frame = pd.DataFrame({**words, "image": some["image"], "value": some["value"]})
-    means = frame.groupby(["setting", "interpreter", "image", "twin", "cell"], observed=True)["value"].mean()
-    return {(s, i, n, f"{t}/{c}"): float(v) for (s, i, n, t, c), v in means.items()}
+    means = frame.groupby([*which, "image"], observed=True)["value"].mean()
+    return {(s, i, n, gallery_name(split, f"{t}/{c}")): float(v) for (s, i, split, t, c, n), v in means.items()}

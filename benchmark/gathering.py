@@ -180,12 +180,14 @@ def pictured(setting: Setting) -> bool:
 
 
 def _save_gallery(suite: Suite, store: Store, made: Run, finished: list[Outcome]) -> None:
-    """Maps and images of the first few test images of each architecture's first seed, for the report."""
+    """Maps and images of each split's first few images of each architecture's first seed, for the report."""
     content: dict[str, np.ndarray] = {}
     for s in filter(pictured, suite.settings()):
-        chosen = building.images(s, store)[0]
-        content[f"{s.name}//image"] = chosen.images[: asking.SHOWN].numpy()
-        content[f"{s.name}//target"] = chosen.targets[: asking.SHOWN].numpy()
+        for chosen in building.images(s, store):
+            most = asking.SHOWN[chosen.split]
+            some = {"image": chosen.images[:most], "target": chosen.targets[:most]}
+            for what, tensor in some.items():
+                content[f"{s.name}//{records.gallery_name(chosen.split, what)}"] = tensor.numpy()
         for o in finished:
             path = store.find("gallery", o.key) if o.setting == s.name else None
             if path:

@@ -37,6 +37,11 @@ class Run:
         return self.folder / "rows.parquet"
 
 
+def gallery_name(split: str, what: str) -> str:
+    """What a gallery file calls something of a split: bare on the test images, ``pairs:what`` on images of two."""
+    return what if split == "test" else f"{split}:{what}"
+
+
 def joined(parts: Sequence[pa.Table | pd.DataFrame]) -> pd.DataFrame:
     """Rows one below the other as one frame, the words of each column united and in order."""
     tables = [pa.Table.from_pandas(p, preserve_index=False) if isinstance(p, pd.DataFrame) else p for p in parts]

@@ -93,7 +93,8 @@ def _write_gallery(shelf: Shelf, folder: Path) -> Path:
     """A setting's maps as a picture; its name comes from a suite file, and may hold anything."""
     from unfooled.plots.gallery import png, shelf_picture
 
-    path = folder / f"gallery-{re.sub(r'[^A-Za-z0-9_-]', '_', shelf.setting)[:80]}.png"
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", shelf.setting)[:80] + ("-pairs" if shelf.split == "pairs" else "")
+    path = folder / f"gallery-{name}.png"
     publish(path, lambda part: part.write_bytes(png(shelf_picture(shelf))))
     return path
 

@@ -87,7 +87,10 @@ def curves(fooled: bool) -> dict[str, list[float]]:
 
 
 def maps(world: synthetic_rows.World, header: dict, count: int = 4) -> dict[str, np.ndarray]:
-    """Images of a disc, original maps on it, fooled ones on a frame where the interpreter's family is attacked."""
+    """Images of a disc, original maps on it, fooled ones on a frame where the interpreter's family is attacked.
+
+    Where the world has active cells, images of two discs too, whose maps lie on the one and are fooled to the other.
+    """
     rng = np.random.default_rng(1)
     rows, columns = np.mgrid[:SIDE, :SIDE]
     centres = rng.uniform(10, 22, (count, 2))
@@ -99,13 +102,23 @@ def maps(world: synthetic_rows.World, header: dict, count: int = 4) -> dict[str,
         name = next(s for s, m in world.settings if m == setting)
         content[f"{name}//image"] = np.stack([disc, disc * 0.6 + 0.2, 1 - disc], 1).astype(np.float32)
         content[f"{name}//target"] = np.arange(count)
+        two = disc + disc[:, ::-1, ::-1]
+        if world.active:
+            content[f"{name}//pairs:image"] = np.stack([two, two * 0.6 + 0.2, 1 - two], 1).astype(np.float32)
+            content[f"{name}//pairs:target"] = np.arange(count) + 1
         for truth in world.truths:
             noise = lambda: 0.15 * rng.random((count, SIDE, SIDE))  # noqa: E731
             content[f"{name}/{truth.label}/original/"] = disc + noise()
             content[f"{name}/{truth.label}/honest/"] = disc + noise()
             content[f"{name}/{truth.label}/randomised/"] = disc if truth.family == "canary" else noise()
+            if world.active:
+                content[f"{name}/{truth.label}/pairs:original/"] = disc + noise()
+                content[f"{name}/{truth.label}/pairs:honest/"] = disc + noise()
+                content[f"{name}/{truth.label}/pairs:randomised/"] = noise()
             for cell, about in header["cells"].items():
-                if about["family"] != "" and not cell.startswith("active"):
+                if about["family"] != "":
                     level = truth.attacked if about["family"] == truth.family else truth.transfer
-                    content[f"{name}/{truth.label}/fooled/{cell}"] = level * disc + (1 - level) * frame + noise()
+                    active = cell.startswith("active")
+                    kind, other = ("pairs:fooled", disc[:, ::-1, ::-1]) if active else ("fooled", frame)
+                    content[f"{name}/{truth.label}/{kind}/{cell}"] = level * disc + (1 - level) * other + noise()
     return {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in content.items()}

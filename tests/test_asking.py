@@ -196,10 +196,13 @@ def test_answers_may_be_arrays_of_any_resolution_and_channels(setting, asked):
 def test_shown_maps_are_the_first_images_of_the_first_draws(setting, asked):
     splits, twins = asked
     answer = interview(setting, mischief.counted).rows(twins, splits[0])
-    assert set(answer.shown) == {
-        "original/", "self/", "wrong_class/", "honest/", "fooled/location:grad_cam", "randomised/", "randomised_top/",
+    assert set(answer.shown) == {"original/", "honest/", "fooled/location:grad_cam", "randomised/"}
+    two = interview(setting, mischief.counted).rows(twins, splits[1]).shown
+    active = "pairs:fooled/active(images=32):simple_grad(at=T)"
+    assert {name: len(some) for name, some in two.items()} == {
+        "pairs:original/": 1, "pairs:honest/": 1, active: 1, "pairs:randomised/": 1
     }  # fmt: skip
-    wanted = mischief.counted(twins[0].model, splits[0].images[:8], splits[0].targets[:8])[: asking.SHOWN]
+    wanted = mischief.counted(twins[0].model, splits[0].images[:8], splits[0].targets[:8])[: asking.SHOWN["test"]]
     drawn = wanted / wanted.abs().amax((1, 2), keepdim=True)
     np.testing.assert_allclose(answer.shown["original/"], drawn.numpy(), rtol=2**-11, atol=2**-25)  # half precision
 

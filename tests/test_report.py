@@ -174,6 +174,33 @@ def test_a_tile_shows_the_similarity_of_its_own_image(run):
     assert shelf.rows["simple_grad"][column].similarity == pytest.approx(expected)
 
 
+def test_active_fooling_is_shown_on_images_of_two_objects(tmp_path):
+    truths = (Truth("grad_cam", "activations", 0.9, 0.05), Truth("simple_grad", "gradients", 0.9, 0.05))
+    world = World(truths, settings=(("a", "a"), ("b", "b")), manipulations=("location",), active=True, images=8)
+    made = synthetic_run.write(tmp_path, world)
+    shelves = gallery.shelves(made, ["grad_cam", "simple_grad"])
+    assert [(s.setting, s.split) for s in shelves] == [
+        ("a", "test"), ("a", "test"), ("a", "test"), ("a", "pairs"),
+        ("b", "test"), ("b", "test"), ("b", "test"), ("b", "pairs"),
+    ]  # fmt: skip
+    shelf = shelves[3]
+    assert (shelf.picture, shelf.shows) == ("image 1 of two objects", "b")
+    column = [c.cell for c in shelf.columns].index("active:activations")
+    assert {c.cell.partition(":")[0] for c in shelf.columns} == {"", "active"}
+    assert {c.cell.partition(":")[0] for c in shelves[0].columns} == {"", "location"}
+    tile = shelf.rows["grad_cam"][column]
+    assert (tile.verdict, tile.aimed) == ("moved", "at it")
+    assert shelf.rows["simple_grad"][column].verdict == "kept"
+    r = made.rows
+    mine = (r["setting"] == "a") & (r["split"] == "pairs") & (r["interpreter"] == "grad_cam") & (r["image"] == 0)
+    mine &= (r["metric"] == "spearman") & (r["polarity"] == "absolute") & (r["cell"] == "active:activations")
+    assert tile.similarity == pytest.approx(float(r.loc[mine, "value"].item()))
+    names = [path.name for path in report.write(made).figures if path.name.startswith("gallery")]
+    assert names == ["gallery-a.png", "gallery-a-pairs.png", "gallery-b.png", "gallery-b-pairs.png"]
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "a, image 1 of two objects: explained is the class “b”" in page
+
+
 def test_a_kin_of_the_attacked_is_told_so(run):
     shelf = gallery.shelves(run, [EVIL])[0]
     column = [c.cell for c in shelf.columns].index("location:gradients")

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 import mischief
+import numpy as np
 import pandas as pd
 import pytest
 import safetensors.torch
@@ -54,7 +55,13 @@ def test_a_run_holds_what_docs_design_says(first, tiny):
     assert set(certificate["transfer"]) == {"grad_cam", "simple_grad(at=T)"}
     assert len(certificate["aopc"]) == 6
     assert {len(curve) for curve in certificate["aopc"].values()} == {32}
-    assert (first.folder / "gallery.npz").is_file()
+    with np.load(first.folder / "gallery.npz") as kept:
+        names = {n.removeprefix("vgg-0/grad_cam/") for n in kept.files if "/constant/" not in n and "/random" not in n}
+        assert {kept[n].dtype for n in kept.files if n.startswith("vgg-0/grad_cam/")} == {np.dtype(np.float16)}
+    active = "active(images=32):simple_grad(at=T)"
+    assert {"fooled/location:grad_cam", f"pairs:fooled/{active}", "original/", "pairs:honest/"} <= names
+    assert {"vgg-0//image", "vgg-0//target", "vgg-0//pairs:image", "vgg-0//pairs:target"} <= names
+    assert f"fooled/{active}" not in names, "an active cell is judged on images of two objects alone"
 
 
 def test_a_second_run_computes_nothing(tiny, first):

@@ -100,13 +100,13 @@ def shelf_picture(shelf: Shelf) -> Image.Image:
     left, top, step = 2.3, 1.45, 1.27
     size = (round(UNIT * (left + columns)), round(UNIT * (top + step * rows)))
     sheet = _Sheet(Image.new("RGB", size, "white"), (left, top))
-    title = f"{short(shelf.setting)}, image {shelf.number + 1}: {short(shelf.shows)}"
+    title = f"{short(shelf.setting)}, {shelf.picture}: {short(shelf.shows)}"
     sheet.text(0.15 - left, 0.15 - top, title, "la", 10.5, bold=True)
     note = f"under each map: {short(shelf.measure)} with the original's map; framed: moved away from it"
     sheet.text(0.15 - left, 0.42 - top, note, "la", 8, ink=QUIET)
     for at, head in enumerate(["image", *(c.title.replace(" against ", "\nagainst\n") for c in shelf.columns)]):
-        lines = "\n".join(short(line, 15) for line in head.split("\n"))
-        sheet.text(at + TILE / 2, -0.1, lines, "md", 7.5)
+        lines = "\n".join(short(line, 14) for line in head.split("\n"))
+        sheet.text(at + TILE / 2, -0.1, lines, "md", 7)
     image = _bytes(shelf.image)
     for at, (label, tiles) in enumerate(shelf.rows.items()):
         y = at * step
