@@ -40,7 +40,10 @@ def results(work: Sequence[tuple], jobs: int) -> Iterator:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Two processes of one thread beat one of two; the caller's own setting is put back."""
+    """How work on networks is done: two processes of one thread beat one of two, and freed memory is kept.
+
+    The caller's own number of threads is put back.
+    """
     _keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -27,7 +27,8 @@ def bar() -> Iterator[Callable[[str, int, int], None]]:
 
 def _plain() -> Callable[[str, int, int], None]:
     """Lines; the estimate goes by what was finished since the first of a series, which may have found much done."""
-    begun, before, at_first, last = time.monotonic(), 0, 0, -PLAIN_EVERY
+    begun = last = 0.0
+    before = at_first = 0
 
     def show(what: str, done: int, total: int) -> None:
         nonlocal begun, before, at_first, last

@@ -123,7 +123,7 @@ class Evidence:
         """One row per setting and cell. Rates below 0, worse than dealing maps out at random, count as 0."""
         cells = self.run.header.get("cells", {})
         rows = [_certified(s, c, cells[c], about, honest) for s, c, about, honest in certificates(self.run.header)
-                if not cells[c].get("adaptive_for")]  # fmt: skip
+                if self.study.common(c)]  # fmt: skip
         return pd.DataFrame(rows, columns=list(_COLUMNS))
 
     @cached_property

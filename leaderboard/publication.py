@@ -82,7 +82,7 @@ def _ground(e: Evidence) -> dict[str, object]:
         "versions": header["versions"],
         "created": header["created"][:10],
         "n_settings": e.settings,
-        "n_cells": sum(not c.get("adaptive_for") for c in header["cells"].values()),
+        "n_cells": sum(map(e.study.common, header["cells"])),
         "models": list(dict.fromkeys(str(s["model"]) for s in about)),
         "datasets": list(dict.fromkeys(str(s["dataset"]).split("(")[0] for s in about)),
         "n_canaries": int(table["canary"].sum()),
@@ -172,11 +172,11 @@ def _track(e: Evidence) -> dict[str, object]:
     """The adaptive track in numbers: interpreters, attempts, how many of them fooled, on which networks."""
     table, header = e.found.table, e.run.header
     told = [one for name in table["interpreter"] for one in _told(header, name)]
-    attacked = table["adaptive"].notna()
+    telling, attacked = _telling(told), table["adaptive"].notna()
     return {
         "interpreters": int(attacked.sum()),
-        "attempts": len(_telling(told)),
-        "vacuous": len(told) - len(_telling(told)),
+        "attempts": len(telling),
+        "vacuous": len(told) - len(telling),
         "fooled": _fooled(told),
         "settings": sorted({str(one["setting"]) for one in told}),
         "missing": list(table["interpreter"][table["rank"].notna() & ~table["canary"] & ~attacked]),

@@ -124,12 +124,12 @@ def notes(frame: pd.DataFrame) -> list[str]:
     if not {"reason", "rank"} <= set(frame.columns):
         return []
     unranked = frame[frame["reason"] != ""]
-    return [f"not ranked: {_word(r.interpreter, column('a'))}: {r.reason}" for r in unranked.itertuples()]
+    return [f"not ranked: {one_line(r.interpreter)}: {r.reason}" for r in unranked.itertuples()]
 
 
 def place(frame: pd.DataFrame, label: str) -> str:
     """One line that says where an interpreter stands in a ``ranking.scores`` table, or why it has no rank."""
-    found, who = frame[frame["interpreter"] == label], _word(label, column("a"))
+    found, who = frame[frame["interpreter"] == label], one_line(label)
     if found.empty:
         return f"{who}: not in this table, which is of other maps or of those that did not fail"
     reason = found["reason"].iloc[0]

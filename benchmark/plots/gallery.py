@@ -15,13 +15,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from unfooled.gallery import Shelf, Tile
 from unfooled.maps import min_max
-from unfooled.plots.style import INK, QUIET, SKY, short
+from unfooled.plots.style import DPI, INK, QUIET, SKY, short
 
 LEVELS = 64
 LARGEST = 96
 """pixels along a tile's side in a page"""
-UNIT, TILE = 136, 0.9
-"""pixels of a column in a file, 0.85 inches at 160 pixels to the inch; and the share of it that a map fills"""
+UNIT, TILE = round(0.85 * DPI), 0.9
+"""pixels of a column in a file, 0.85 inches; and the share of it that a map fills"""
 
 
 @functools.cache
@@ -91,7 +91,7 @@ class _Sheet:
 def _font(points: float, bold: bool) -> ImageFont.FreeTypeFont:
     """The face of all figures, which comes with matplotlib."""
     face = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
-    return ImageFont.truetype(str(face), points * 160 / 72)
+    return ImageFont.truetype(str(face), points * DPI / 72)
 
 
 def shelf_picture(shelf: Shelf) -> Image.Image:

@@ -21,6 +21,8 @@ from unfooled.wording import one_line
 
 WIDTH = 7.2
 """inches: 691 pixels of a browser, where 9.5 points are 13 pixels"""
+DPI = 160
+"""pixels to the inch of every PNG file"""
 INK, LINE, QUIET, PAPER = "#010101", "#cccdcd", "#666768", "#fefdfe"
 """text, grid, secondary text, background: colours of no other use, so that a page can put its own in their place"""
 BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"
@@ -106,11 +108,11 @@ def short(label: str, most: int = 34) -> str:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a file of its own: on white, 160 pixels to the inch."""
+    """The figure as a file of its own: on white."""
     out = io.BytesIO()
     with styled():
         FigureCanvasAgg(figure)
-        figure.savefig(out, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+        figure.savefig(out, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
     figure.set_layout_engine(None)  # places are found now, and the vector file need not look for them again
     return out.getvalue()
 
