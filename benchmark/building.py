@@ -147,6 +147,10 @@ class Builder:
         pair = torch.stack([targets[:n], targets[n:]], 1)
         votes = [(training.predict(m, images[:n]).argmax(1)[:, None] == pair).any(1) for m in networks]
         index = torch.stack(votes).all(0).nonzero()[: suite.pairs, 0].cpu()
+        if len(index) == 0:
+            raise DataError(
+                f"{self.setting.name}: on no image of two objects do all twins see either; fit longer, or fool less"
+            )
         both = torch.cat([index, n + index])
         return {"pairs.images": _bytes(images[both]), "pairs.targets": targets[both]}
 

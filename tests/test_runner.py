@@ -1,5 +1,6 @@
 """The loop: what fails is recorded and ends nothing else, what is finished is found, nobody moves another's numbers."""
 
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -18,7 +19,7 @@ from unfooled import suite as suites
 from unfooled.gathering import NothingFinished
 from unfooled.leaderboard import ranking
 from unfooled.store import Damaged, Store
-from unfooled.types import NotAttackable, Part, UnfooledError, UnknownPart
+from unfooled.types import DataError, NotAttackable, Part, UnfooledError, UnknownPart
 
 COUNTED = Part("mischief:counted")
 
@@ -336,6 +337,33 @@ def test_chosen_images_are_classified_by_all_twins(tiny):
     assert len(exempt) == 3
     assert test.masks.dtype == torch.bool
     assert test.masks.flatten(1).any(1).all()
+
+
+class Always(torch.nn.Module):
+    """Sees one class of eleven everywhere."""
+
+    def __init__(self, seen: int):
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.eye(11)[seen])
+
+    def forward(self, images):
+        return self.logits.expand(len(images), -1)
+
+
+@pytest.mark.parametrize(
+    ("seen", "line"),
+    [
+        (10, "vgg-0: no test image is classified as its label by all twins; fit longer, or fool less"),
+        (5, "vgg-0: on no image of two objects do all twins see either; fit longer, or fool less"),
+    ],
+    ids=["no image", "no pair"],
+)
+def test_networks_that_leave_no_image_to_ask_about_end_the_build(tiny, tmp_path, seen, line):
+    """Class 10 is nobody's; class 5 is on some images, but not among the two that are fooled in pairs."""
+    setting = tiny.suite.settings()[0]
+    builder, data = building.Builder(setting, Store(tmp_path)), building.splits(setting)
+    with pytest.raises(DataError, match=f"^{re.escape(line)}$"):
+        builder._choose_images(data, [Always(seen)])
 
 
 def test_a_certificate_describes_the_very_file(tiny):
