@@ -47,6 +47,16 @@ class There(Tensor):
     def tolist(self) -> list:
         return self.detach().inner.tolist()
 
+    @property
+    def data(self) -> Tensor:
+        return self.detach()
+
+    @data.setter
+    def data(self, other: "There") -> None:
+        """As modules do to their parameters when they change their dtype or the order of their memory."""
+        Tensor.data.__set__(self, other)
+        self.inner = other.inner
+
     def untyped_storage(self) -> torch.UntypedStorage:
         return self.inner.untyped_storage()
 
@@ -110,13 +120,9 @@ class _Python(TorchFunctionMode):
 @contextmanager
 def present() -> Iterator[None]:
     """Within the block the device is there."""
-    # A module that moves keeps its parameters and gives them other data, which would leave ``inner`` behind.
-    before = torch.__future__.get_swap_module_params_on_conversion()
-    torch.__future__.set_swap_module_params_on_conversion(True)
     torch.lazy = torch.cpu  # as torch.cuda is there beside CUDA: checkpointing looks for it
     try:
         with _Operations(), _Python():
             yield
     finally:
         del torch.lazy
-        torch.__future__.set_swap_module_params_on_conversion(before)

@@ -1,12 +1,15 @@
 """Other libraries' methods through the adapters give what the libraries give, and leave nothing behind."""
 
+import copy
 import pickle
 import sys
 
 import captum.attr
+import elsewhere
 import numpy as np
 import pytest
 import torch
+from elsewhere import DEVICE
 from torch.nn import functional as F
 
 from unfooled import models, plugins, seeding, sentinel
@@ -104,6 +107,17 @@ def test_contract(part, nets, x, y):
     if plugins.trait(interpreter, "at", "input") == "input":
         assert resolution == 32
     asked(pickle.loads(pickle.dumps(interpreter)), net, x, y)  # as a worker process gets it
+
+
+@pytest.mark.parametrize("part", INSTALLED, ids=lambda p: p.label)
+def test_what_an_adapter_adds_lies_where_the_model_is(part, nets, x, y):
+    """The CPU's bits, on a device that is not there."""
+    wanted = asked(plugins.build("interpreters", part), nets["resnet"], x, y)
+    with elsewhere.present():
+        far = copy.deepcopy(nets["resnet"]).to(DEVICE)
+        with seeding.forked("adapters", 0):
+            made = torch.as_tensor(plugins.build("interpreters", part)(far, x.to(DEVICE), y.to(DEVICE)))
+        assert torch.equal(made.cpu(), wanted)
 
 
 def test_integrated_gradients_are_captums(nets, x, y):
