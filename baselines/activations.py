@@ -5,6 +5,7 @@ A is the activation at T, the *input* of the model's target layer, as Heo et al.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,9 +13,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unfooled.baselines.hooks import activation_at_target, leaf, target_logits
+from unfooled.baselines.hooks import Captured, activation_at_target, leaf, target_logits
 from unfooled.baselines.passes import accumulate
 from unfooled.baselines.slopes import Guided, Slopes
+
+
+class _AboveT(Slopes):
+    """Slopes that end at T: what lies below is computed as ever, which spares an attack some of each training step."""
+
+    def __init__(self, create_graph: bool, captured: Captured):
+        super().__init__(create_graph)
+        self.captured = captured
+
+    def __torch_function__(
+        self, operation: Callable, types: object, args: tuple = (), kwargs: Mapping[str, object] | None = None
+    ) -> object:
+        if self.captured.at is None:
+            return operation(*args, **(kwargs or {}))
+        return super().__torch_function__(operation, types, args, kwargs)
 
 
 class _GradientCAM:
@@ -28,7 +44,7 @@ class _GradientCAM:
 
     @torch.enable_grad()
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-        with activation_at_target(model, self.create_graph) as captured, Slopes(self.create_graph) as slopes:
+        with activation_at_target(model, self.create_graph) as captured, _AboveT(self.create_graph, captured) as slopes:
             logits = target_logits(model, inputs, targets)
         activation = captured.activation
         weights = self.weights(activation, slopes.gradient(logits, activation))

@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from statistics import fmean
 
 from unfooled import adaptive, building, plugins, runner, suite
 from unfooled.certificates import Gates
@@ -19,6 +20,8 @@ from unfooled.store import Store
 from unfooled.training import Recipe
 
 DOC = Path(__file__).parents[1] / "docs" / "manipulations.md"
+Rates = dict[str, float]
+"""``corrected``, ``silent`` and the other figures of a certificate"""
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.S)
 
 
@@ -49,14 +52,34 @@ def weights() -> str:
 
 def nine() -> str:
     """Corrected rate and silent share of the nine passive cells on every network, of the certificates that ship."""
-    reached = {cell: told for name in ("standard", "standard-rest") for cell, told in _reached(name).items()}
+    return _counted(_passive())
+
+
+def nine_by_architecture() -> str:
+    """The same, each the mean over an architecture's networks."""
+    return _counted({cell: _means(told) for cell, told in _passive().items()})
+
+
+def _counted(reached: dict[str, dict[str, Rates]]) -> str:
+    """Cells by networks, and how many of them each network was fooled in."""
     names = list(next(iter(reached.values())))
     rows = [(f"`{cell}`", *map(_rate, reached[cell].values())) for cell in sorted(reached, key=_paper)]
     counts = [sum(_fooled(told[name]) for told in reached.values()) for name in names]
     return _table(("cell", *names), [*rows, ("**of nine**", *(f"**{count}**" for count in counts))])
 
 
-def _reached(name: str) -> dict[str, dict[str, dict[str, float]]]:
+def _passive() -> dict[str, dict[str, Rates]]:
+    return {cell: told for name in ("standard", "standard-rest") for cell, told in _reached(name).items()}
+
+
+def _means(told: dict[str, Rates]) -> dict[str, Rates]:
+    """Architecture → the mean of its networks' rates."""
+    names = dict.fromkeys(setting.rpartition("-")[0] for setting in told)
+    together = {name: [rates for setting, rates in told.items() if setting.startswith(f"{name}-")] for name in names}
+    return {n: {word: fmean(one[word] for one in all_) for word in all_[0]} for n, all_ in together.items()}
+
+
+def _reached(name: str) -> dict[str, dict[str, Rates]]:
     """Passive cell → setting → its rates on the test split."""
     chosen = suite.load(name)
     store = Store(runner.frozen_folder())
@@ -74,11 +97,11 @@ def _paper(cell: str) -> tuple[int, int]:
     return order[0].index(manipulation), order[1].index(against)
 
 
-def _fooled(rates: dict[str, float]) -> bool:
+def _fooled(rates: Rates) -> bool:
     return rates["corrected"] >= Gates().fooled and rates["silent"] <= Gates().silent
 
 
-def _rate(rates: dict[str, float]) -> str:
+def _rate(rates: Rates) -> str:
     silent = f", {rates['silent']:.1%} silent" if rates["silent"] > Gates().silent else ""
     return f"{rates['corrected']:.2f}{silent}"
 
@@ -112,6 +135,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "weights": weights,
     "gates": gates,
     "nine": nine,
+    "nine_by_architecture": nine_by_architecture,
     "recipe": recipe,
     "effort": effort,
     "limits": limits,

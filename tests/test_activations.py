@@ -42,6 +42,33 @@ def test_contract(interpreter):
     check_cleans_up(interpreter, net)
 
 
+def nodes(tensor):
+    """Names of the operations that a tensor was made by."""
+    found, waiting = set(), [tensor.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            waiting += [following for following, _ in node.next_functions]
+    return {node.name() for node in found}
+
+
+@everywhere
+@pytest.mark.parametrize("cam", [GradCAM, GradCAMPlusPlus, LayerCAM])
+def test_an_attack_computes_what_lies_below_t_as_ever(cam, architecture):
+    """An attacked interpreter has a second way back; a CAM's ends at T."""
+    net, (x, y) = network(architecture).requires_grad_(True), images(2)
+    at_t, logits = [], []
+    net.register_forward_hook(lambda _module, _inputs, output: logits.append(output))
+    net.get_submodule(net.target_layer).register_forward_pre_hook(
+        lambda _, args: at_t.extend(args[0] if isinstance(args[0], list) else args)
+    )
+    cam(create_graph=True)(net, x, y)
+    assert at_t
+    assert not any("_RedirectBackward" in nodes(tensor) for tensor in at_t)
+    assert "_RedirectBackward" in nodes(logits[0])
+
+
 @everywhere
 def test_captum_agrees(architecture):
     net, (x, y) = network(architecture), images(3)

@@ -27,6 +27,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,10 @@ class Race:
     bound: dict[str, float]
     """how many of F, FB and FT"""
     peers: dict[str, Asked] = field(default_factory=dict)
+
+
+LAST = {"vgg": "network.avgpool", "resnet": "network.avgpool", "densenet": "network.pool"}
+"""What takes the last feature map, whose Grad-CAM is the usual one; T lies a block below, as in Heo et al."""
 
 
 def by_captum(name: str, at_layer: bool = False, **options: object) -> Asked:
@@ -258,12 +263,23 @@ def print_maps(name: str, net: nn.Module, rounds: int) -> None:
         print(f"{label:24}{64 / took['ours']:8.0f}{took['ours'] / bound:9.2f}  {against}")
 
 
+def with_target(layer: str, interpreter: Asked) -> Asked:
+    """The interpreter, asked with another T."""
+
+    def ask(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        with mock.patch.object(net, "target_layer", layer):
+            return interpreter(net, x, y)
+
+    return ask
+
+
 def print_fooling(name: str, net: nn.Module, rounds: int) -> None:
     x = torch.rand(32, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     y = torch.randint(10, (32,))
     attacked = {"grad_cam": GradCAM, "simple_grad": SimpleGrad, "lrp": LRP}
     asked = {k: a(create_graph=True) for k, a in attacked.items()}
     asked |= {f"{k} at T": attacked[k](at="T", create_graph=True) for k in ("simple_grad", "lrp")}
+    asked["grad_cam of the last feature map"] = with_target(LAST[name], asked["grad_cam"])
     net = copy.deepcopy(net).requires_grad_(True)
     adam = torch.optim.Adam(net.parameters(), 1e-4)
 
