@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def run(
     suite: str | Path,
-    interpreters: Iterable[str] = (),
+    interpreters: str | Iterable[str] = (),
     *,
     jobs: int = 1,
     device: str = "cpu",
@@ -32,14 +32,15 @@ def run(
 ) -> Run:
     """Run a suite, a file or a shipped one by name, with further interpreters beside its own, as ``unfooled run`` does.
 
-    ``interpreters``: ``name``, ``module:Name`` or ``name?samples=32``. Failed ones stand in the run's header. Raises
-    UnfooledError for what the caller can mend.
+    ``interpreters``: ``name``, ``module:Name`` or ``name?samples=32``, one or several. Failed ones stand in the run's
+    header. Raises UnfooledError for what the caller can mend.
     """
     from unfooled import runner
     from unfooled.specs import as_part
 
     options = runner.Options(jobs, device, Path(store) if store else None, Path(out), refit)
-    return runner.run(runner.prepared(suite, data, seed, limit), [as_part(i) for i in interpreters], options)
+    named = [interpreters] if isinstance(interpreters, str) else interpreters
+    return runner.run(runner.prepared(suite, data, seed, limit), [as_part(i) for i in named], options)
 
 
 def load(path: str | Path) -> Run:

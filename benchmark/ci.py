@@ -38,8 +38,8 @@ def baseline(path: Path) -> Run:
     """The run to compare with. Raises NoBaseline where the file is missing, RunError where it cannot be read."""
     if not path.exists():
         raise NoBaseline(
-            f"{path}: no baseline there; `unfooled ci --baseline {path} --baseline-missing create` makes one, "
-            "or name a run's folder or Parquet file"
+            f"{path}: no baseline there; `unfooled ci --interpreter NAME --baseline {path} --baseline-missing create` "
+            "makes one, or name a run's folder or Parquet file"
         )
     return records.load(path)
 

@@ -47,8 +47,8 @@ def main(debug: bool) -> None:
 
     \b
     unfooled run smoke                                   a first look, in seconds
-    unfooled run standard --interpreter mine:Method      your method among the baselines
-    unfooled doctor mine:Method                          is it fit to be run?
+    unfooled run standard --interpreter mine:method      your method among the baselines
+    unfooled doctor mine:method                          is it fit to be run?
 
     Exit codes: 0 fine, 1 regression or failed check, 2 usage, 3 an interpreter failed, 4 not comparable, 5 no baseline.
     """
@@ -59,7 +59,7 @@ def main(debug: bool) -> None:
 @click.option(
     "--interpreter", "-i", "interpreters", multiple=True, metavar="module:Name", help="One more to ask; repeat."
 )
-@click.option("--only", is_flag=True, help="Ask the --interpreter alone, not the suite's own.")
+@click.option("--only", is_flag=True, help="Ask the --interpreter and the canaries alone.")
 @click.option("--jobs", "-j", type=click.IntRange(1), default=os.cpu_count(), show_default=True, help="Processes.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …")
 @click.option("--data", type=click.Path(), help="Where the suite's data and weights lie.")

@@ -111,14 +111,15 @@ def ci(
     On GitHub every line that fails becomes an annotation, and the table the step's summary.
     """
     from unfooled import ci as check
-    from unfooled import runner
+    from unfooled import plugins, runner
     from unfooled.progress import bar
     from unfooled.specs import as_part
 
-    known = baseline.exists()
-    if not known and baseline_missing == "fail" and not update_baseline:
+    known, named = baseline.exists(), as_part(interpreter)
+    if not known:
+        plugins.build("interpreters", named)  # a wrong name should not hide behind a baseline that is not there
+    if known or (baseline_missing == "fail" and not update_baseline):
         check.baseline(baseline)
-    named = as_part(interpreter)
     options = runner.Options(jobs, device, store, out)
     with bar() as progress:
         made = check.measure(runner.prepared(suite, data), named, options, progress)

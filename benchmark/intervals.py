@@ -19,8 +19,8 @@ class Spread:
     """(k,) the estimates; NaN where undefined"""
     deviations: np.ndarray
     """(u, k), scaled so that the covariance of the estimates is ``deviations.T @ deviations``"""
-    degrees: int
-    """degrees of freedom of the t distribution that intervals and tests use"""
+    degrees: np.ndarray
+    """(k,) degrees of freedom of the t distribution that intervals and tests use; 0 without any"""
 
     def error(self) -> np.ndarray:
         """(k,) standard errors."""
@@ -32,12 +32,16 @@ class Spread:
         return self.value - half, self.value + half
 
     def __getitem__(self, which: np.ndarray) -> Spread:
-        return Spread(self.value[which], self.deviations[:, which], self.degrees)
+        return Spread(self.value[which], self.deviations[:, which], self.degrees[which])
+
+    def pair_degrees(self) -> np.ndarray:
+        """(k, k): of two estimates over different units the fewer count."""
+        return np.minimum(self.degrees[:, None], self.degrees[None])
 
 
-def t_quantile(probability: float, degrees: int) -> float:
-    """The t distribution's quantile; NaN without a degree of freedom."""
-    return float(stats.t.ppf(probability, degrees)) if degrees > 0 else float("nan")
+def t_quantile(probability: float, degrees: np.ndarray | int) -> np.ndarray:
+    """The t distribution's quantiles, shaped like the degrees of freedom; NaN where there are none."""
+    return np.where(np.greater(degrees, 0), stats.t.ppf(probability, np.maximum(degrees, 1)), np.nan)
 
 
 def lower_bound(values: np.ndarray, level: float = 0.95) -> np.ndarray:
@@ -69,16 +73,19 @@ def jackknife(numerators: np.ndarray, denominators: np.ndarray, counted: np.ndar
     ``numerators`` and ``denominators`` are (u, k, m) and add up over the units. A unit's deviation is
     (u − 1) (estimate − estimate without the unit), which is its pseudo-value less the estimate (Tukey 1958); their
     mean is taken off and t has u − 1 degrees of freedom. With equal denominators this is the textbook t interval over
-    the units' means, and differences of two ratios are paired by unit.
+    the units' means, and differences of two ratios are paired by unit. A unit in which a quantity has nothing to add is
+    none of its units.
     """
-    units = len(numerators)
     top, bottom = numerators.sum(0), denominators.sum(0)
     value = pooled_ratios(top, bottom, counted)
-    if units < 2:
-        return Spread(value, np.full((1, len(value)), np.nan), 0)
+    there = ((numerators != 0) | (denominators != 0)).any(-1)
+    units = there.sum(0)
     without = pooled_ratios(top - numerators, bottom - denominators, counted)
-    deviations = (units - 1) * (without.mean(0) - without) / np.sqrt(units * (units - 1))
-    return Spread(value, deviations, units - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.where(there, without, 0).sum(0) / units
+        deviations = (units - 1) * (mean - without) / np.sqrt(units * (units - 1))
+    deviations = np.where(units > 1, np.where(there, deviations, 0), np.nan)
+    return Spread(value, deviations, np.maximum(units - 1, 0))
 
 
 def resampling_counts(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
@@ -94,7 +101,7 @@ def from_resamples(value: np.ndarray, resampled: np.ndarray, units: int) -> Spre
     A plain bootstrap's variance is (units − 1)/units of the unbiased one; that is put back.
     """
     scale = np.sqrt(units / max(units - 1, 1) / max(len(resampled) - 1, 1))
-    return Spread(value, (resampled - resampled.mean(0)) * scale, units - 1)
+    return Spread(value, (resampled - resampled.mean(0)) * scale, np.full(len(value), units - 1))
 
 
 def paired_tests(spread: Spread) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -113,7 +120,7 @@ def paired_tests(spread: Spread) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         t = np.where(
             np.abs(differences) > 1e-12, np.abs(differences) / errors, np.where(np.isnan(differences), np.nan, 0)
         )
-    return differences, errors, 2 * stats.t.sf(t, spread.degrees)
+    return differences, errors, 2 * stats.t.sf(t, spread.pair_degrees())
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

@@ -13,9 +13,9 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from unfooled.types import NotAttackable, Part, UnknownPart
+from unfooled.types import Family, NotAttackable, Part, UnknownPart
 
 Kind = Literal["interpreters", "manipulations", "metrics", "datasets", "models", "adapters"]
 KINDS: tuple[Kind, ...] = ("interpreters", "manipulations", "metrics", "datasets", "models")
@@ -56,9 +56,20 @@ def find(kind: Kind, name: str) -> Callable:
         hint = near_miss(name, points) or f"; the catalogue has {known}, and package.module:Name works too"
         raise UnknownPart(f"{kind}: no {name!r}{hint}")
     module_name, _, attribute = name.partition(":")
+    _check_form(kind, name, module_name, attribute)
     if kind == "interpreters" and module_name in (adapters := _entry_points("adapters")):
         return functools.partial(adapters[module_name].load(), attribute)
     return _from_module(kind, name, module_name, attribute)
+
+
+def _check_form(kind: Kind, name: str, module_name: str, attribute: str) -> None:
+    """A path in the place of a module, as a shell completes it, or nothing at all."""
+    if module_name.endswith(".py"):
+        module = Path(module_name).with_suffix("").as_posix().removeprefix("./").replace("/", ".")
+        raise UnknownPart(f"{kind}: {name!r} names a file; did you mean '{module}:{attribute}'?")
+    if not all(word.isidentifier() for word in (*module_name.split("."), *attribute.split("."))):
+        hint = near_miss(module_name.lower().replace("-", "_"), _entry_points("adapters"))
+        raise UnknownPart(f"{kind}: {name!r} is no package.module:Name{hint}")
 
 
 def _from_module(kind: Kind, name: str, module_name: str, attribute: str) -> Callable:
@@ -73,6 +84,8 @@ def _from_module(kind: Kind, name: str, module_name: str, attribute: str) -> Cal
         raise UnknownPart(
             f"{kind}: no module {module_name!r} for {name!r}; it must be importable from {cwd} or installed"
         ) from error
+    except Exception as error:  # whatever a user's own file raises while it is read
+        raise UnknownPart(f"{kind}: {raised(repr(module_name), error)} while it was imported; mend it") from error
     found = module
     for step in attribute.split("."):
         if not hasattr(found, step):
@@ -94,12 +107,26 @@ def build(kind: Kind, part: Part) -> Callable:
     adapter = isinstance(target, functools.partial)
     if not adapter:
         _check_arguments(kind, part.use, target, arguments)
+    built = target
     if inspect.isclass(target) or adapter:
         try:
-            return target(**arguments)
+            built = target(**arguments)
         except (TypeError, ValueError) as error:
             raise UnknownPart(f"{kind}: {part.label}: {error}") from error
-    return functools.partial(target, **arguments) if arguments else target
+    elif arguments:
+        built = functools.partial(target, **arguments)
+    if kind == "interpreters":
+        _check_traits(part.label, built)
+    return built
+
+
+def _check_traits(label: str, interpreter: Callable) -> None:
+    """A kind that nobody knows would have no kin, and a place that nobody knows no table."""
+    for name, known, default in (("family", get_args(Family), "other"), ("at", ("input", "T"), "input")):
+        value = trait(interpreter, name, default)
+        if value not in known:
+            hint = near_miss(str(value), known) or f"; {', '.join(known)} are known"
+            raise UnknownPart(f"interpreters: {label}: {name} is {value!r}{hint}")
 
 
 def check(kind: Kind, part: Part) -> None:

@@ -2,7 +2,7 @@
 
 ::
 
-    @pytest.mark.unfooled(interpreter="mine:Method", suite="smoke", min_stability=0.6)
+    @pytest.mark.unfooled(interpreter="mine:method", suite="smoke", min_stability=0.6)
     def test_my_method(unfooled_run):
         assert not unfooled_run.header["failures"]
 

@@ -240,7 +240,11 @@ def narrowed(suite: Suite, interpreters: tuple[Part, ...]) -> Suite:
 
 
 def plan(suite: Suite, interpreters: Iterable[Part], options: Options) -> str:
-    """What a run would find and what it would have to make, in words."""
+    """What a run would find and what it would have to make, in words. What a run would refuse is refused."""
+    interpreters = tuple(interpreters)
+    for part in (*suite.interpreters, *interpreters):
+        plugins.build("interpreters", part)
+    _check_device(options.device)
     store = open_store(options, suite)
     lines = [f"{suite.name} version {suite.version}, digest {suite.digest}"]
     missing = 0

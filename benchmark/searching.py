@@ -105,10 +105,11 @@ def search(judge: Judge, say: Callable[[str], None]) -> tuple[nn.Module, dict[st
         twin = rounded(_made(judge, weight))
         outcome = judge.tune(twin)
         tries.append({"weight": weight, **_finite(outcome)})
-        if outcome["refused"] or outcome["corrected"] <= best_rate:
+        fooled = outcome["corrected"] >= gates.fooled and outcome["silent"] <= gates.silent
+        if outcome["refused"] or not (fooled or outcome["corrected"] > best_rate):
             continue
         best, best_rate, weight_of_best = twin, outcome["corrected"], weight
-        if outcome["corrected"] >= gates.fooled and outcome["silent"] <= gates.silent:
+        if fooled:
             status = "fooled"
             break
     return best, {

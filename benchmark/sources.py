@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import importlib.metadata
 import importlib.util
 import inspect
 from pathlib import Path
@@ -20,14 +21,27 @@ def fingerprint(part: Part, kind: Kind = "interpreters") -> str:
 
     Its own are those of its package (ours: of its folder), or beside it where it is a single file; what they import is
     read and not run, so that the answer does not depend on what was loaded before. Of an installed package the module
-    alone counts. Parts among the arguments are included.
+    alone counts, and of a library behind an adapter its version. Parts among the arguments are included.
     """
     wrapped = [fingerprint(value, kind) for _, value in sorted(part.arguments.items()) if isinstance(value, Part)]
     target = plugins.find(kind, part.use)
     module = inspect.getmodule(getattr(target, "func", target))
     files = _files(module) if module else []
     text = b"".join(path.read_bytes() for path in files)
-    return hashlib.sha256(text + "".join(wrapped).encode()).hexdigest()[:16]
+    return hashlib.sha256(text + "".join([*wrapped, *_versions(part, kind)]).encode()).hexdigest()[:16]
+
+
+def _versions(part: Part, kind: Kind) -> list[str]:
+    """The library that an adapter asks, with its version: rows of an older one are not this one's."""
+    library, colon, _ = part.use.partition(":")
+    if kind != "interpreters" or not colon or library not in plugins.names("adapters"):
+        return []
+    return [f"{name} {importlib.metadata.version(name)}" for name in sorted(set(_distributions().get(library, ())))]
+
+
+@functools.cache
+def _distributions() -> dict[str, list[str]]:
+    return dict(importlib.metadata.packages_distributions())
 
 
 def _files(module: ModuleType) -> list[Path]:

@@ -31,6 +31,8 @@ def part(value: object) -> Part:
 
 def as_part(text: str) -> Part:
     """``name``, ``module:Name`` or ``name?samples=32&sigma=0.2`` → Part; values are read as YAML. Raises SuiteError."""
+    if not isinstance(text, str):
+        raise SuiteError(f"{text!r} is no name of a part; 'name' or 'module:Name' is right")
     use, _, query = text.partition("?")
     pairs = (item.partition("=") for item in query.split("&") if item)
     try:

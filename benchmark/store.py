@@ -98,6 +98,11 @@ class Store:
             write(part)
             final = self.root / kind / f"{key}.{file_hash(part)}{suffix}"
             _move(part, final)
+        # Work that was begun again may end in other bits (a GPU, another torch): what is said next is said of these.
+        for older in self._candidates(self.root, kind, key):
+            if older != final:
+                with suppress(OSError):
+                    older.unlink()
         return final
 
     def _candidates(self, folder: Path, kind: str, key: str) -> list[Path]:

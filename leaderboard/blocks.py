@@ -44,7 +44,9 @@ class Block:
     present: np.ndarray
     """bool (i, n): the run has a row for it"""
     silent: np.ndarray
-    """int (i,): silent fooled maps of the valid images, over all cells"""
+    """int (c, i): silent fooled maps of the valid images"""
+    silent_honest: np.ndarray
+    """int (i,): the same of the honest twin"""
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """(..., i, m, n) → (..., i, m): the mean over the valid images; NaN where there is none or one is missing."""
@@ -167,5 +169,6 @@ def _assemble(
         controls={kind: first[kind] for kind in CONTROLS if kind in first},
         valid=valid,
         present=present,
-        silent=(silent[of["fooled"]].any(2) & valid).sum((0, 2)),
+        silent=(silent[of["fooled"]].any(2) & valid).sum(2),
+        silent_honest=(silent[of["honest"]].any((0, 2)) & valid).sum(1),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,9 @@ from unfooled.types import Part
 
 ALLOWED = 0.35
 """Largest gap that the recipe alone may make: the challenge's networks are fitted for seconds, the suite's longer."""
+
+LEAST_COVERAGE = 0.5
+"""Least share of the challenge's images to say something on; less than in a suite, whose networks are fitted longer."""
 
 SCENES = {"train": 3000, "tune": 250, "test": 250}
 FIT = Fit(steps=700, batch=32, rate=0.006)
@@ -96,6 +99,21 @@ def judged(entry: Entry, what: Setting, outcome: Outcome) -> Challenge:
     )
 
 
+def complaints(found: Challenge, coverage: float) -> Iterator[str]:
+    """What a challenge holds against an entry; an interpreter that keeps silent does not evade it."""
+    if not coverage >= LEAST_COVERAGE:
+        yield (
+            f"challenge: on new networks its maps say something on {coverage:.0%} of the images; "
+            f"{LEAST_COVERAGE:.0%} needed"
+        )
+    elif found.gap is None:
+        yield "challenge: its stability on new networks is undefined"
+    elif found.gap > found.allowed:
+        yield (
+            f"challenge: reported stability is {found.gap:.3f} above that on new networks, {found.allowed:.3f} allowed"
+        )
+
+
 def comparable(entry: Entry, cell: CellSpec, scored: np.ndarray) -> Spread:
     """The entry's stability under this manipulation and aim, on this architecture; each where the suite has it."""
     blocks = [b for b in entry.parts if b.split == "test"]
@@ -117,10 +135,10 @@ def _differences(block: object, names: list[str]) -> tuple[np.ndarray, np.ndarra
 
 def _half(spread: Spread) -> float:
     """Half of the prediction interval for one more setting; 0 where the entry has a single one."""
-    if spread.degrees < 1 or not np.isfinite(spread.error()[0]):
+    degrees, error = int(spread.degrees[0]), spread.error()[0]
+    if degrees < 1 or not np.isfinite(error):
         return 0.0
-    settings = spread.degrees + 1
-    return float(intervals.t_quantile(0.975, spread.degrees) * spread.error()[0] * np.sqrt(settings + 1))
+    return float(intervals.t_quantile(0.975, degrees) * error * np.sqrt(degrees + 2))
 
 
 def _number(value: float) -> float | None:

@@ -42,25 +42,27 @@ def of(spread: Spread, which: int | np.ndarray) -> Estimate:
     """One quantity of a spread, or the mean of several; undefined where there is none."""
     pooled = _means(spread, which)
     low, high = pooled.interval()
-    return Estimate(float(pooled.value[0]), float(low[0]), float(high[0]), spread.degrees + 1)
+    return Estimate(float(pooled.value[0]), float(low[0]), float(high[0]), int(pooled.degrees[0]) + 1)
 
 
 def difference(spread: Spread, a: int | np.ndarray, b: int | np.ndarray) -> Estimate:
     """a less b (or their means), paired: what both have in common in a setting cancels."""
     pair = _means(spread, a, b)
     values, errors, p_values = intervals.paired_tests(pair)
-    half = intervals.t_quantile(0.975, pair.degrees) * errors[0, 1]
+    degrees = int(pair.pair_degrees()[0, 1])
+    half = intervals.t_quantile(0.975, degrees) * errors[0, 1]
     value = float(values[0, 1])
-    return Estimate(value, float(value - half), float(value + half), spread.degrees + 1, float(p_values[0, 1]))
+    return Estimate(value, float(value - half), float(value + half), degrees + 1, float(p_values[0, 1]))
 
 
 def _means(spread: Spread, *groups: int | np.ndarray) -> Spread:
-    """The spread of each group's mean; NaN for an empty group."""
+    """The spread of each group's mean over the units that its members share at least; NaN for an empty group."""
     mixed = np.stack([np.isin(np.arange(len(spread.value)), g) / max(np.size(g), 1) for g in groups], 1)
     empty = np.array([np.size(g) == 0 for g in groups])
     used = mixed.any(1)
     value, deviations = spread.value[used] @ mixed[used], spread.deviations[:, used] @ mixed[used]
-    return Spread(np.where(empty, np.nan, value), np.where(empty, np.nan, deviations), spread.degrees)
+    degrees = np.array([spread.degrees[g].min(initial=spread.degrees.max(initial=0)) for g in groups])
+    return Spread(np.where(empty, np.nan, value), np.where(empty, np.nan, deviations), degrees)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,9 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "coverage", "coverage", "share of images whose original map says something; 0.9 to rank", "↑", 0, 1, digits=2
     ),
-    Column("silent", "silent", "fooled maps that say nothing; each counts as random", "↓", 0, unit="maps", digits=0),
+    Column(
+        "silent", "silent", "fooled or honest maps without a word; each counts as random", "↓", 0, unit="maps", digits=0
+    ),
     Column("missing", "missing", "fooled models, over all settings, that it gave no maps for", "↓", 0, digits=0),
     Column("reason", "not ranked because", "why it is not ranked; empty if it is"),
     Column("raw_fooled", "raw fooled", "mean similarity of original and fooled maps, uncalibrated", high=1, digits=3),

@@ -66,9 +66,7 @@ class Evidence:
         Columns: ``attacked``, ``transfer``, ``adaptive``.
         """
         cells = np.logical_or.reduce([self.member[c] for c in columns])
-        top, bottom = st.totals(self.study, cells)
-        there = bottom.any((1, 2))
-        return intervals.jackknife(top[there], bottom[there], self.scored)
+        return intervals.jackknife(*st.totals(self.study, cells), self.scored)
 
     def one(self, spread: Spread, *uses: str) -> Estimate:
         """The interpreter of that name, or the mean of several, those without a score left out."""

@@ -26,7 +26,7 @@ def beside(what: Study, member: Mapping[str, np.ndarray], counted: np.ndarray) -
             "metrics_counted": counted.sum(1),
             "insensitive": ~st.sensitive(counted),
             "coverage": st.coverage(what),
-            "silent": sum(b.silent for b in what.blocks),
+            "silent": sum(_silent(what, block) for block in what.blocks),
             "missing": st.missing_cells(what, member["attacked"] | member["transfer"]),
             "self_noise": 1 - raw.pop("self"),
             **raw,
@@ -39,6 +39,12 @@ def beside(what: Study, member: Mapping[str, np.ndarray], counted: np.ndarray) -
         for fact, has_cells in zip(frame.itertuples(), member["transfer"].any(0), strict=True)
     ]
     return frame.assign(reason=reasons)
+
+
+def _silent(what: Study, block: Block) -> np.ndarray:
+    """(i,): fooled and honest maps without a word; that somebody was attacked moves no other number, nor this one."""
+    common = np.array([what.common(cell) for cell in block.cells], bool)
+    return block.silent[common].sum(0) + block.silent_honest
 
 
 def _failed(what: Study, settings: int) -> str:

@@ -38,7 +38,7 @@ def pairwise(
     names, spread = [names[i] for i in order], spread[order]
     differences, errors, p_values = intervals.paired_tests(spread)
     a, b = np.triu_indices(len(names), 1)
-    half = intervals.t_quantile(0.975, spread.degrees) * errors
+    half = intervals.t_quantile(0.975, spread.pair_degrees()) * errors
     frame = pd.DataFrame({"a": [names[i] for i in a], "b": [names[i] for i in b], "difference": differences[a, b]})
     frame["low"], frame["high"] = (differences - half)[a, b], (differences + half)[a, b]
     return frame.assign(p=p_values[a, b], p_holm=intervals.holm(p_values[a, b]))

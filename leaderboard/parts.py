@@ -96,8 +96,8 @@ def _block(setting: str, split: str, parts: list[tuple[int, Part]], places: list
         for name, means in part.cells.items():
             fooled[place[places[i][name]], i, :, 0] = means
     everyone = np.ones((len(places), 1), bool)
-    nobody = np.zeros(len(places), int)
-    return Block(setting, split, tuple(cells), fooled, honest, floor, {}, everyone, everyone, nobody)
+    nobody = np.zeros((len(cells), len(places)), int)
+    return Block(setting, split, tuple(cells), fooled, honest, floor, {}, everyone, everyone, nobody, nobody.sum(0))
 
 
 def aggregates(entries: Sequence[Entry]) -> Aggregates:
@@ -180,7 +180,7 @@ def _least(
 ) -> tuple[Spread, list[str]]:
     """For every interpreter the group of cells in which it is least stable, the first of equals."""
     nothing = np.full(len(what.interpreters), np.nan)
-    best = Spread(nothing, np.full((max(len(what.settings), 1), len(nothing)), np.nan), 0)
+    best = Spread(nothing, np.full((max(len(what.settings), 1), len(nothing)), np.nan), np.zeros(len(nothing), int))
     names = [""] * len(nothing)
     for name, cells in groups.items():
         which = member & np.isin(what.cells, cells)[:, None]
@@ -192,6 +192,7 @@ def _least(
             found,
             value=np.where(lower, found.value, best.value),
             deviations=np.where(lower, found.deviations, best.deviations),
+            degrees=np.where(lower, found.degrees, best.degrees),
         )
         names = [name if is_lower else old for is_lower, old in zip(lower, names, strict=True)]
     return best, names

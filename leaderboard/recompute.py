@@ -124,6 +124,7 @@ class Work:
         for cell in cells:
             one = spotcheck.compared(self.entry, name, cell, blocks)
             found.cells.append(one)
+            found.reasons += list(spotcheck.silenced(self.entry, name, cell, blocks))
             if not one.agrees:
                 found.reasons.append(
                     f"{name}, {cell}: differs by {one.worst[1]:.4f}, {one.worst[0]:.1f} times its tolerance"
@@ -159,11 +160,7 @@ class Work:
         cell = fresh.suite.cells[0]
         certificate = building.certificate(fresh, store, fresh.fooled_key(cell), fresh.certificate_key(cell))
         found.challenge = challenge.judged(self.entry, fresh, challenge.Outcome(study, certificate, len(images[0])))
-        gap, allowed = found.challenge.gap, found.challenge.allowed
-        if gap is not None and gap > allowed:
-            found.reasons.append(
-                f"challenge: reported stability is {gap:.3f} above that on new networks, {allowed:.3f} allowed"
-            )
+        found.reasons += list(challenge.complaints(found.challenge, float(st.coverage(study)[0])))
 
     def _study(
         self, worker: Worker, setting: Setting, twins: list, images: list[building.Images], shaken: bool

@@ -34,7 +34,8 @@ from unfooled.types import UnfooledError
 ISOLATED = ("--net", "--pid", "--fork", "--kill-child")
 LEAST_ISOLATED = ("--net",)
 JITTER = 1e-6
-"""relative change of every weight, so that no file or hash of a known network is met again; float32 resolves 1e-7"""
+"""relative change of every weight and BatchNorm statistic, so that no file or hash of a known network is met again;
+float32 resolves 1e-7. Rounded to half precision it is gone: who looks for that is left to the challenge"""
 
 
 class WorkerFailed(UnfooledError):
@@ -159,13 +160,13 @@ class Worker:
 
 
 def jittered(model: nn.Module, *words: object) -> nn.Module:
-    """A copy whose weights differ by a millionth of themselves."""
+    """A copy whose weights and floating buffers differ by a millionth of themselves."""
     twin = copy.deepcopy(model)
     stream = seeding.generator("jitter", *words)
     with torch.no_grad():
-        for weight in twin.parameters():
-            noise = torch.rand(weight.shape, generator=stream).to(weight.device) * 2 - 1
-            weight.mul_(1 + JITTER * noise)
+        for values in (*twin.parameters(), *(b for b in twin.buffers() if b.is_floating_point())):
+            noise = torch.rand(values.shape, generator=stream).to(values.device) * 2 - 1
+            values.mul_(1 + JITTER * noise)
     return twin
 
 

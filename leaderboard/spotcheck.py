@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -27,6 +27,10 @@ near 0, and moves by a thousand times as much as its weights."""
 
 LOOSEST = 0.05
 """No recorded noise excuses more."""
+
+
+SILENT = 0.05
+"""Share of images whose map may be silent here and not there: by the jitter, a redraw or another processor."""
 
 
 def drawn(entry: Entry, count: int, nonce: str) -> dict[str, list[str]]:
@@ -56,6 +60,14 @@ def compared(entry: Entry, setting: str, cell: str, blocks: dict[str, Block]) ->
         honest=one(mine.honest, other.honest),
         randomised=one(mine.randomised, other.randomised),
     )
+
+
+def silenced(entry: Entry, setting: str, cell: str, blocks: dict[str, Block]) -> Iterator[str]:
+    """What is wrong with the number of images that the original's maps are said to say something on."""
+    mine = next(b for b in entry.parts if b.setting == setting and cell in b.cells)
+    found = blocks[mine.split].valid
+    if abs(found - mine.valid) > SILENT * mine.images:
+        yield f"{setting}, {cell}: the original's maps say something on {found} images, {mine.valid} reported"
 
 
 def _shaken(blocks: dict[str, Block]) -> list[float | None] | None:

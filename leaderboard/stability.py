@@ -11,7 +11,7 @@ import pandas as pd
 
 from unfooled import intervals, seeding
 from unfooled.intervals import Spread
-from unfooled.leaderboard.blocks import Block, blocks, check
+from unfooled.leaderboard.blocks import Block, RowsError, blocks, check
 
 SIX = ("spearman", "top_k", "ssim", "pearson", "hog", "mse")
 LEAST_RANGE = 0.1
@@ -88,7 +88,7 @@ def study(
     check(rows)
     rows = rows[((rows["polarity"] == polarity) & (rows["at"] == at)).to_numpy()]
     present = sorted(rows["metric"].unique())
-    metrics = headline_metrics(present) if metrics is None else [m for m in metrics if m in present]
+    metrics = headline_metrics(present) if metrics is None else _known(metrics, present)
     if len(metrics) < len(present):
         rows = rows[rows["metric"].isin(metrics).to_numpy()]
     interpreters = sorted({*_declared(header, at), *rows["interpreter"].unique()})
@@ -101,6 +101,14 @@ def study(
         interpreters=tuple(interpreters),
         metrics=tuple(metrics),
     )
+
+
+def _known(metrics: list[str], present: list[str]) -> list[str]:
+    """The metrics asked for; a run without any rows has none to know. Raises RowsError for one that a run lacks."""
+    for label in metrics if present else ():
+        if label not in present:
+            raise RowsError(f"metrics: {label!r} is not in these rows; they have {', '.join(present)}")
+    return [m for m in metrics if m in present]
 
 
 def _declared(header: Mapping[str, object], at: str) -> set[str]:

@@ -92,7 +92,7 @@ def _places(spread: Spread) -> list[tuple[int, int | None, int | None, str]]:
     """Rank, both ends of its interval, ties; of a single setting, whose entries hold no spread, the rank alone."""
     value = spread.value
     best = (value[None] > value[:, None]).sum(1) + 1
-    if spread.degrees < 1:
+    if not (spread.degrees > 0).any():
         return [(int(rank), None, None, "") for rank in best]
     different = ranking.significant(spread)
     low, high = intervals.rank_intervals(value, different)

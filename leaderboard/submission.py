@@ -211,7 +211,7 @@ def part_of(block: Block) -> dict:
         "randomised": _means(block, block.floor),
         "controls": _controls(block),
         "cells": {name: _means(block, block.fooled[c]) for c, name in enumerate(block.cells)},
-        "silent": int(block.silent[0]),
+        "silent": int(block.silent[:, 0].sum() + block.silent_honest[0]),
     }
 
 

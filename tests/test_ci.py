@@ -105,7 +105,7 @@ def test_exit_codes(base, tmp_path, new, code):
 def test_no_base_is_exit_code_5_and_no_new_is_2(base, tmp_path):
     result = command("compare", tmp_path / "none.parquet", base)
     assert result.exit_code == 5
-    assert "none.parquet: no baseline there; `unfooled ci --baseline" in result.stderr
+    assert "none.parquet: no baseline there; `unfooled ci --interpreter NAME --baseline" in result.stderr
     assert command("compare", base, tmp_path / "none.parquet").exit_code == 2
 
 

@@ -61,7 +61,7 @@ def test_95_percent_intervals_of_differences_cover_between_92_and_98():
     covered = []
     for spread in _spreads(TRUTH):
         differences, errors, _ = intervals.paired_tests(spread)
-        half = intervals.t_quantile(0.975, spread.degrees) * errors
+        half = intervals.t_quantile(0.975, spread.pair_degrees()) * errors
         truth = TRUTH[:, None] - TRUTH[None]
         covered.append((np.abs(differences - truth) <= half)[np.triu_indices(INTERPRETERS, 1)])
     assert 0.92 <= np.mean(covered) <= 0.98

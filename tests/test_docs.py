@@ -51,10 +51,10 @@ STAND_INS = {"BASE": "tests/unfooled.parquet", "NEW": "RUN"}
 METHOD = """
 from unfooled.baselines.gradients import InputXGradient
 
-class Method(InputXGradient):
+class method(InputXGradient):
     pass
 """
-"""The reader's own interpreter, ``mine:Method``, on the pages that do not write one."""
+"""The reader's own interpreter, ``mine:method``, on the pages that do not write one."""
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,35 @@ def test_one_unit_gives_a_value_and_no_interval():
     assert np.isnan(spread.interval()).all()
 
 
+def test_a_unit_in_which_a_quantity_has_nothing_is_none_of_its_units():
+    """Three of nine units, as where models were fooled against an interpreter in three settings alone."""
+    rng = _rng()
+    top, bottom = rng.normal(size=(9, 2, 3)), rng.uniform(1, 2, size=(9, 2, 3))
+    top[3:, 1], bottom[3:, 1] = 0, 0
+    counted = np.ones((2, 3), bool)
+    both = intervals.jackknife(top, bottom, counted)
+    whole = intervals.jackknife(top[:, :1], bottom[:, :1], counted[:1])
+    few = intervals.jackknife(top[:3, 1:], bottom[:3, 1:], counted[1:])
+    assert both.degrees.tolist() == [8, 2]
+    assert both.pair_degrees().tolist() == [[8, 2], [2, 2]]
+    for k, alone in enumerate((whole, few)):
+        np.testing.assert_allclose(both.value[k], alone.value[0], rtol=1e-12)
+        np.testing.assert_allclose(
+            [end[k] for end in both.interval()], [end[0] for end in alone.interval()], rtol=1e-12
+        )
+
+
+def test_intervals_over_few_of_the_units_cover():
+    truth, covered = np.array([0.4]), []
+    rng = _rng(11)
+    for _ in range(2000):
+        top = np.zeros((9, 1, 1))
+        top[:3, 0, 0] = truth + rng.normal(size=3)
+        low, high = intervals.jackknife(top, (top != 0).astype(float), np.ones((1, 1), bool)).interval()
+        covered.append(bool(low[0] <= truth[0] <= high[0]))
+    assert 0.935 <= np.mean(covered) <= 0.965
+
+
 def test_nothing_counted_is_undefined():
     ones = np.ones((3, 2, 2))
     spread = intervals.jackknife(ones, ones, np.array([[True, True], [False, False]]))

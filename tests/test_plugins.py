@@ -1,6 +1,7 @@
 """A name becomes an object, or one line that says what would be right."""
 
 import functools
+import re
 import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -42,6 +43,8 @@ def mine(tmp_path, monkeypatch):
     """A module in the working directory, which is not on the path."""
     (tmp_path / "my_methods.py").write_text(MODULE)
     (tmp_path / "needs_more.py").write_text("import a_library_that_is_not_there\n")
+    (tmp_path / "does_not_parse.py").write_text("def f(:\n")
+    (tmp_path / "raises.py").write_text("\nraise RuntimeError('no card')\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     yield
@@ -75,6 +78,24 @@ def test_every_catalogue_name_loads(kind):
             "my_methods:number",
             "interpreters: 'my_methods:number' is of type int; it must be a class or",
         ),
+        (
+            "interpreters",
+            "./my_methods.py:Method",
+            "interpreters: './my_methods.py:Method' names a file; did you mean '",
+        ),
+        ("interpreters", ":", "interpreters: ':' is no package.module:Name"),
+        ("interpreters", ":Method", "interpreters: ':Method' is no package.module:Name"),
+        (
+            "interpreters",
+            "Pytorch-Grad-CAM:GradCAM",
+            "interpreters: 'Pytorch-Grad-CAM:GradCAM' is no package.module:Name; did you mean 'pytorch_grad_cam'?",
+        ),
+        ("interpreters", "does_not_parse:f", "interpreters: 'does_not_parse': raised SyntaxError: "),
+        (
+            "interpreters",
+            "raises:f",
+            "interpreters: 'raises': raised RuntimeError: no card (raises.py:2) while it was ",
+        ),
     ],
 )
 def test_what_is_not_there_ends_in_one_line(mine, kind, name, line):
@@ -83,6 +104,19 @@ def test_what_is_not_there_ends_in_one_line(mine, kind, name, line):
     assert str(unknown.value).startswith(line)
     assert "\n" not in str(unknown.value)
     assert unknown.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("trait", "value", "line"),
+    [
+        ("family", "gradient", "interpreters: my_methods:Method: family is 'gradient'; did you mean 'gradients'?"),
+        ("at", "t", "interpreters: my_methods:Method: at is 't'; input, T are known"),
+    ],
+)
+def test_a_trait_that_nobody_knows_is_refused(mine, monkeypatch, trait, value, line):
+    monkeypatch.setattr(plugins.find("interpreters", "my_methods:Method"), trait, value, raising=False)
+    with pytest.raises(UnknownPart, match=f"^{re.escape(line)}$"):
+        plugins.build("interpreters", Part("my_methods:Method"))
 
 
 def test_the_working_directory_is_searched_last(mine, tmp_path):

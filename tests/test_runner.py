@@ -4,6 +4,7 @@ import re
 import shutil
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import mischief
 import numpy as np
@@ -16,9 +17,11 @@ from tiny_suite import TINY, Tiny
 
 from unfooled import building, gathering, runner, searching
 from unfooled import suite as suites
+from unfooled.certificates import Gates
 from unfooled.gathering import NothingFinished
 from unfooled.leaderboard import ranking
 from unfooled.store import Damaged, Store
+from unfooled.training import Recipe
 from unfooled.types import DataError, NotAttackable, Part, UnfooledError, UnknownPart
 
 COUNTED = Part("mischief:counted")
@@ -314,6 +317,31 @@ def test_a_twin_that_diverges_is_refused_and_told(tmp_path):
 def test_figures_that_are_not_finite_are_told_as_missing():
     told = searching._finite({"distance": float("nan"), "divergence": float("inf"), "accuracy": 0.5, "refused": "x"})
     assert told == {"distance": None, "divergence": None, "accuracy": 0.5, "refused": "x"}
+
+
+def test_the_first_twin_that_is_fooled_wins_over_one_that_fell_silent():
+    """A rate of .9 with 5 % of silent maps is not fooled; .85 without any is, though the rate is lower."""
+    rates = {30.0: (0.9, 0.05), 10.0: (0.85, 0.0), 3.0: (0.99, 0.0)}
+
+    class Told:
+        setting = SimpleNamespace(
+            name="vgg-0", suite=SimpleNamespace(gates=Gates(fooled=0.7, silent=0.02)), weights=lambda cell: tuple(rates)
+        )
+        cell, recipe, honest = SimpleNamespace(name="location:grad_cam"), Recipe(), None
+        manipulation = SimpleNamespace(weight=1.0)
+
+        def twin(self, weight):
+            made = torch.nn.Linear(1, 1)
+            made.weight_of_cell = weight
+            return made
+
+        def tune(self, twin):
+            corrected, silent = rates[twin.weight_of_cell]
+            return {"refused": "", "corrected": corrected, "silent": silent}
+
+    twin, outcome = searching.search(Told(), lambda text: None)
+    assert (outcome["status"], outcome["weight"], twin.weight_of_cell) == ("fooled", 10.0, 10.0)
+    assert len(outcome["tries"]) == 2
 
 
 def test_what_a_cell_attacks_must_be_attackable(tiny):

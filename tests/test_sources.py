@@ -75,6 +75,14 @@ def test_a_change_of_any_of_them_shows(folder):
     assert len(seen) == 3
 
 
+def test_a_library_behind_an_adapter_counts_with_its_version(monkeypatch):
+    asked, ours = Part("captum:Saliency"), Part("grad_cam")
+    before = sources.fingerprint(asked), sources.fingerprint(ours)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "99.0")
+    assert sources.fingerprint(asked) != before[0]
+    assert sources.fingerprint(ours) == before[1]
+
+
 def test_wrapped_interpreters_count():
     alone = sources.fingerprint(Part("smoothgrad"))
     assert sources.fingerprint(Part("smoothgrad", {"samples": 3})) == alone, "arguments stand in the key already"

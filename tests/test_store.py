@@ -33,6 +33,15 @@ def test_what_was_put_is_found_by_the_next_process(tmp_path):
     assert Store(tmp_path).find("weights", KEY) is None
 
 
+def test_the_last_that_was_put_under_a_key_is_found(tmp_path):
+    """Work that was begun again may end in other bits; what is said of it must not be said of the first."""
+    kept = Store(tmp_path)
+    for number in range(6):
+        last = kept.put("weights", KEY, ".txt", text(f"version {number}"))
+        assert kept.find("weights", KEY) == last
+    assert len(list((tmp_path / "weights").iterdir())) == 1
+
+
 def test_a_damaged_file_is_removed_and_made_again(tmp_path):
     kept = Store(tmp_path)
     path = kept.put("rows", KEY, ".txt", text("hello"))

@@ -37,6 +37,7 @@ from unfooled.leaderboard import (
 from unfooled.leaderboard import stability as st
 from unfooled.leaderboard.entry import VERIFIED
 from unfooled.leaderboard.sandbox import Limits, WorkerFailed
+from unfooled.leaderboard.verified import Challenge
 from unfooled.store import Store
 from unfooled.types import Part, UnfooledError
 
@@ -378,10 +379,11 @@ def test_an_interpreter_that_is_not_there_is_said_to_be_so():
         pass
 
 
-def test_jitter_changes_every_weight_and_hardly(network):
+def test_jitter_changes_every_weight_and_statistic_and_hardly(network):
     twin = sandbox.jittered(network, "words")
-    for before, after in zip(network.parameters(), twin.parameters(), strict=True):
-        assert (before != after).float().mean() > 0.5
+    told = [[*net.parameters(), *(b for b in net.buffers() if b.is_floating_point())] for net in (network, twin)]
+    for before, after in zip(*told, strict=True):
+        assert (before != after).float().mean() > 0.5 or not before.any()
         assert ((before - after).abs() <= 1.2e-6 * before.abs()).all()
 
 
@@ -470,3 +472,35 @@ def test_stability_that_does_not_carry_over_is_held_against_an_entry(level, held
     found = challenge.judged(one, fresh, challenge.Outcome(made, certificate, 40))
     assert found.stability == pytest.approx(level, abs=0.2)
     assert (found.gap > found.allowed) == held
+    assert bool(list(challenge.complaints(found, 1.0))) == held
+
+
+def test_who_keeps_silent_on_new_networks_does_not_evade_the_challenge():
+    told = {"against": "grad_cam", "images": 40, "accuracy": 0.98, "success": 0.9, "low": None, "high": None}
+    fine = Challenge(**told, stability=0.8, reported=0.9, gap=0.1, allowed=0.4)
+    mute = Challenge(**told, stability=None, reported=0.9, gap=None, allowed=0.4)
+    assert list(challenge.complaints(fine, 0.5)) == []
+    assert list(challenge.complaints(fine, 0.4)) == [
+        "challenge: on new networks its maps say something on 40% of the images; 50% needed"
+    ]
+    assert list(challenge.complaints(mute, 0.0)) == [
+        "challenge: on new networks its maps say something on 0% of the images; 50% needed"
+    ]
+    assert list(challenge.complaints(mute, float("nan")))
+    assert list(challenge.complaints(mute, 1.0)) == ["challenge: its stability on new networks is undefined"]
+
+
+def test_images_that_were_left_out_are_counted_again():
+    one = entries.many(1)[0]
+    block = next(b for b in one.parts if b.split == "test")
+    cell = next(iter(block.cells))
+
+    def said(valid):
+        again = block.model_copy(update={"valid": valid})
+        return list(spotcheck.silenced(one, block.setting, cell, {"test": again}))
+
+    assert said(block.valid) == []
+    assert said(block.valid // 2) == [
+        f"{block.setting}, {cell}: the original's maps say something on {block.valid // 2} images, "
+        f"{block.valid} reported"
+    ]
