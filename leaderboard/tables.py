@@ -50,7 +50,9 @@ def caption(frame: pd.DataFrame) -> str:
         if about.get("settings", 0) > 1
         else "the images of one setting, conditional on it"
     )
-    ends = f"; 95 % intervals over {over}" if "settings" in about else f", by {about['by']}" if "by" in about else ""
+    ends = f"; 95 % intervals over {over}" if "settings" in about else ""
+    if "by" in about:
+        ends = f", by {about['by']}; attacks on a method's own kind are left out"
     return (
         f"Calibrated stability of {kind}: 1 is as stable as under honest fine-tuning, 0 is as a random network{ends}."
     )
