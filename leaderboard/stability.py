@@ -108,7 +108,7 @@ def _known(metrics: list[str], present: list[str]) -> list[str]:
     for label in metrics if present else ():
         if label not in present:
             raise RowsError(f"metrics: {label!r} is not in these rows; they have {', '.join(present)}")
-    return [m for m in metrics if m in present]
+    return list(metrics) if present else []
 
 
 def _declared(header: Mapping[str, object], at: str) -> set[str]:
