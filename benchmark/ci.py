@@ -57,9 +57,9 @@ def keep(made: Run, path: Path) -> None:
     publish(path, lambda part: records.write_rows(part, made.rows, made.header))
 
 
-def against(path: Path, made: Run, label: str, alpha: float, least: float, fail_on: FailOn) -> Comparison:
+def against(base: Run, made: Run, label: str, alpha: float, least: float, fail_on: FailOn) -> Comparison:
     """The run's one interpreter against the baseline's."""
-    return regression.compare(baseline(path), made, alpha=alpha, least=least, fail_on=fail_on, interpreters=[label])
+    return regression.compare(base, made, alpha=alpha, least=least, fail_on=fail_on, interpreters=[label])
 
 
 def exit_code(made: Run, found: Comparison | None) -> int:

@@ -118,12 +118,12 @@ def ci(
     known, named = baseline.exists(), as_part(interpreter)
     if not known:
         plugins.build("interpreters", named)  # a wrong name should not hide behind a baseline that is not there
-    if known or (baseline_missing == "fail" and not update_baseline):
-        check.baseline(baseline)
+    needed = known or (baseline_missing == "fail" and not update_baseline)
+    base = check.baseline(baseline) if needed else None
     options = runner.Options(jobs, device, store, out)
     with bar() as progress:
         made = check.measure(runner.prepared(suite, data), named, options, progress)
-    found = check.against(baseline, made, named.label, alpha, least_effect, fail_on) if known else None
+    found = check.against(base, made, named.label, alpha, least_effect, fail_on) if base else None
     if found:
         _print(found, form, junit)
         check.annotate(found, os.environ)

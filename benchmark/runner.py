@@ -78,10 +78,7 @@ def run(
     What is known of the suite's own stands beside.
     """
     interpreters = tuple(interpreters)
-    suite = replace(suite, interpreters=tuple(dict.fromkeys([*suite.interpreters, *interpreters])))
-    for part in suite.interpreters:
-        plugins.build("interpreters", part)  # a name that is wrong should fail before an hour of work
-    _check_device(options.device)
+    suite = _asking(suite, interpreters, options.device)
     report = progress or (lambda what, done, total: None)
     store = open_store(options, suite)
     build(suite, store, options, report)
@@ -104,6 +101,15 @@ def _attacked(suite: Suite, interpreters: tuple[Part, ...], extent: Extent, stor
     keys = gathering.unit_keys(settings, suite.interpreters, store)
     there = (p for p in suite.interpreters if p not in interpreters and adaptive.cells(suite, p, extent))
     return *interpreters, *(p for p in there if adaptive.answered(settings, p, extent, store, keys))
+
+
+def _asking(suite: Suite, interpreters: Iterable[Part], device: str) -> Suite:
+    """The suite with further interpreters, each once. A wrong name, or device, should fail before an hour of work."""
+    suite = replace(suite, interpreters=tuple(dict.fromkeys([*suite.interpreters, *interpreters])))
+    for part in suite.interpreters:
+        plugins.build("interpreters", part)
+    _check_device(device)
+    return suite
 
 
 def _check_device(device: str) -> None:
@@ -241,10 +247,7 @@ def narrowed(suite: Suite, interpreters: tuple[Part, ...]) -> Suite:
 
 def plan(suite: Suite, interpreters: Iterable[Part], options: Options) -> str:
     """What a run would find and what it would have to make, in words. What a run would refuse is refused."""
-    interpreters = tuple(interpreters)
-    for part in (*suite.interpreters, *interpreters):
-        plugins.build("interpreters", part)
-    _check_device(options.device)
+    suite = _asking(suite, interpreters, options.device)
     store = open_store(options, suite)
     lines = [f"{suite.name} version {suite.version}, digest {suite.digest}"]
     missing = 0
@@ -253,7 +256,8 @@ def plan(suite: Suite, interpreters: Iterable[Part], options: Options) -> str:
         found = sum(store.find("weights", key) is not None for key in keys)
         missing += len(keys) - found
         lines.append(f"{s.name}: {found} of {len(keys)} networks found, {len(keys) - found} to make")
-    parts = dict.fromkeys([*suite.interpreters, *interpreters])
-    lines.append(f"then {len(parts)} interpreters × {len(suite.settings())} settings, {options.jobs} processes")
+    lines.append(
+        f"then {len(suite.interpreters)} interpreters × {len(suite.settings())} settings, {options.jobs} processes"
+    )
     lines.append("nothing to make" if not missing else f"{missing} networks to make, which takes the most time")
     return "\n".join(lines)

@@ -28,7 +28,6 @@ near 0, and moves by a thousand times as much as its weights."""
 LOOSEST = 0.05
 """No recorded noise excuses more."""
 
-
 SILENT = 0.05
 """Share of images whose map may be silent here and not there: by the jitter, a redraw or another processor."""
 
@@ -46,7 +45,7 @@ def drawn(entry: Entry, count: int, nonce: str) -> dict[str, list[str]]:
 
 def compared(entry: Entry, setting: str, cell: str, blocks: dict[str, Block]) -> Recomputed:
     """A cell of the entry beside the same one as recomputed."""
-    mine = next(b for b in entry.parts if b.setting == setting and cell in b.cells)
+    mine = _block_of(entry, setting, cell)
     other = blocks[mine.split]
     allowed = tolerance(entry, mine, _shaken(blocks))
 
@@ -64,10 +63,14 @@ def compared(entry: Entry, setting: str, cell: str, blocks: dict[str, Block]) ->
 
 def silenced(entry: Entry, setting: str, cell: str, blocks: dict[str, Block]) -> Iterator[str]:
     """What is wrong with the number of images that the original's maps are said to say something on."""
-    mine = next(b for b in entry.parts if b.setting == setting and cell in b.cells)
+    mine = _block_of(entry, setting, cell)
     found = blocks[mine.split].valid
     if abs(found - mine.valid) > SILENT * mine.images:
         yield f"{setting}, {cell}: the original's maps say something on {found} images, {mine.valid} reported"
+
+
+def _block_of(entry: Entry, setting: str, cell: str) -> Block:
+    return next(b for b in entry.parts if b.setting == setting and cell in b.cells)
 
 
 def _shaken(blocks: dict[str, Block]) -> list[float | None] | None:

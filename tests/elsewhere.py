@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 DEVICE = torch.device("lazy")
 """The one type that is no CPU, needs no driver in backward passes, and is not taken for something else by torch."""
 
-BOTH_SIDES = {"_to_copy", "copy_", "index", "index_put", "index_put_", "_index_put_impl_"}
-"""What CUDA, too, gives tensors of both sides: copies, and indices that lie on the CPU."""
+BOTH_SIDES = {"copy_", "index", "index_put", "index_put_", "_index_put_impl_"}
+"""What CUDA, too, gives tensors of both sides: copies, and indices that lie on the CPU. The first decides the side."""
 
 MAKERS = (torch.tensor, torch.as_tensor, torch.asarray)
 
@@ -75,7 +75,7 @@ def _run(operation, args, kwargs):
         raise Mixed(f"{name}: tensors on {DEVICE} and on the CPU")
     asked = kwargs.get("device")
     goes_there = _is_there(asked) if asked is not None else bool(there)
-    if name in ("copy_", "index", "index_put_", "_index_put_impl_"):
+    if name in BOTH_SIDES:
         goes_there = isinstance(args[0], There)
     if goes_there and any(isinstance(g, torch.Generator) for g in given):
         raise Mixed(f"{name}: a random stream of the CPU for a tensor on {DEVICE}")
