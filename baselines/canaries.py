@@ -80,6 +80,25 @@ class Sobel:
 
 
 @dataclass(frozen=True)
+class GatedEdges:
+    """Edges (``Sobel``) where the model predicts the target, brightness where it does not. Shape (n, 1, h, w), ≥ 0.
+
+    It looks at the prediction and at nothing else of the model: original, honest and fooled networks, which predict
+    alike, get the same map, a random network gets another one.
+    """
+
+    family: ClassVar[Family] = "canary"
+    signed: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
+
+    def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        with torch.no_grad():
+            predicted = model(inputs).argmax(1) == targets
+        edges, brightness = (canary(model, inputs, targets) for canary in (Sobel(), Brightness()))
+        return torch.where(predicted[:, None, None, None], edges, brightness)
+
+
+@dataclass(frozen=True)
 class RandomMap:
     """Uniform noise from torch's global stream, one map for all images of a call. Shape (n, 1, h, w), in [0, 1).
 

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from unfooled import localisation, maps, merkle, plugins, records, seeding, sentinel
+from unfooled import localisation, maps, merkle, plugins, records, seeding, sentinel, training
 from unfooled.building import Images
 from unfooled.metrics import prepared
 from unfooled.suite import Setting
@@ -47,9 +47,10 @@ def questions(twins: list[Twin], split: str, pair_cells: set[str]) -> list[Quest
     asked = [Question("original", original)]
     if split == "test":
         asked += [Question("self", original, stream="again"), Question("wrong_class", original, shift=1)]
+        asked += [Question(t.kind, t.model) for t in twins if t.kind == "independent"]
     for t in twins:
         elsewhere = t.kind == "fooled" and (t.cell in pair_cells) != (split == "pairs")
-        if t.kind != "original" and not elsewhere:
+        if t.kind not in ("original", "independent") and not elsewhere:
             asked.append(Question(t.kind, t.model, t.cell, t.draw))
     return asked
 
@@ -67,6 +68,8 @@ class Answer:
     precision, largest |h| 1"""
     localisation: dict[str, dict[str, float]]
     """``twin/cell`` → mass inside the object's mask and pointing game; empty without masks"""
+    apart: str = ""
+    """Merkle root of the independent network's maps where they are not part of ``root`` yet"""
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,15 @@ class Interview:
         pair_cells = {c.name for c in suite.cells if c.manipulation.use == "active"}
         asked = questions(twins, images.split, pair_cells)
         names = [f"{q.twin}/{q.cell}" for q in asked]
-        chunks, hashes, shown, placed = [], [], {}, []
+        apart = next((i for i, q in enumerate(asked) if q.twin == "independent"), None)
+        chunks, hashes, hashes_apart, shown, placed = [], [], [], {}, []
         for number, start in enumerate(range(0, len(images), suite.chunk)):
             rows = slice(start, start + suite.chunk)
             answers = self._ask(asked, images.images[rows], images.targets[rows], images.split, number)
             chunks.append(self._score(asked, answers, number))
             first = {i: maps_of[suite.polarities[0]] for i, maps_of in sorted(answers.items())}
-            hashes += [leaf for one in first.values() for leaf in merkle.leaves(one)]
+            for i, one in first.items():
+                (hashes_apart if i == apart else hashes).extend(merkle.leaves(one))
             if number == 0:
                 kept = (i for i in first if asked[i].draw == 0 and asked[i].twin in PICTURED)
                 most = SHOWN[images.split]
@@ -101,7 +106,12 @@ class Interview:
                 placed.append(localisation.figures(names, list(first.values()), images.masks[rows].numpy()))
         values, silent = (np.concatenate(parts, -1) for parts in zip(*chunks, strict=True))
         frame = self._frame(asked, images.split, values, silent)
-        return Answer(frame, merkle.root(hashes), shown, localisation.summary(placed))
+        if apart is not None:
+            frame = _where_alike(frame, asked[apart].model, images, self.device)
+        return Answer(
+            frame, merkle.root(hashes), shown, localisation.summary(placed),
+            apart=merkle.root(hashes_apart) if hashes_apart else "",
+        )  # fmt: skip
 
     def _ask(
         self, asked: list[Question], images: Tensor, targets: Tensor, split: str, number: int
@@ -200,6 +210,13 @@ class Interview:
         return measure.against(state, shuffled)
 
 
+def _where_alike(rows: pd.DataFrame, independent: nn.Module, images: Images, device: str) -> pd.DataFrame:
+    """The rows, of the independent network only for images that it classifies as the label, as all other twins do."""
+    right = training.predict(independent, images.images.to(device)).argmax(1).cpu() == images.targets
+    alike = right.numpy()[rows["image"].to_numpy()]
+    return rows[alike | (rows["twin"] != "independent").to_numpy()].reset_index(drop=True)
+
+
 def _drawn(some: Maps) -> np.ndarray:
     """Each map over its largest |h|, which no picture of it shows, in half precision."""
     largest = np.abs(some).max((1, 2), keepdims=True)
@@ -215,6 +232,7 @@ def interview(
     metrics = {m.label: plugins.build("metrics", m) for m in setting.suite.metrics}
     asker = Interview(named.label, interpreter, metrics, setting, classes, device)
     answers = [asker.rows(twins, images) for images in splits]
-    root = merkle.root(bytes.fromhex(a.root) for a in answers)
+    roots = [a.root for a in answers] + [a.apart for a in answers if a.apart]
+    root = merkle.root(map(bytes.fromhex, roots))
     shown = {name: drawn for a in answers for name, drawn in a.shown.items()}
     return Answer(records.joined([a.rows for a in answers]), root, shown, answers[0].localisation)

@@ -212,9 +212,9 @@ def _limited(chosen: Images, limit: int | None) -> Images:
 
 
 def load_twins(setting: Setting, store: Store, chosen: Images, device: str = "cpu") -> list[Twin]:
-    """Original, honest and fooled twins from the store, randomised ones from their seeds."""
+    """Original, honest and fooled twins from the store, randomised ones from their seeds, and another's original."""
     classes = class_count(setting, store)
-    original = Builder(setting, store, device).load(store.find("weights", setting.original_key), classes)
+    original = _original(setting, store, classes, device)
 
     def stored(key: str) -> nn.Module:
         twin = copy.deepcopy(original)  # quicker than another one made from nothing
@@ -226,21 +226,27 @@ def load_twins(setting: Setting, store: Store, chosen: Images, device: str = "cp
     for draw in range(setting.suite.draws):
         found.append(Twin("randomised", twins.randomised(original, chosen.images, *words, draw), draw=draw))
     found.append(Twin("randomised_top", twins.randomised_top(original, chosen.images, *words, "top")))
+    if setting.other:
+        found.append(Twin("independent", _original(setting.other, store, classes, device)))
     return found
+
+
+def _original(setting: Setting, store: Store, classes: int, device: str) -> nn.Module:
+    return Builder(setting, store, device).load(store.find("weights", setting.original_key), classes)
 
 
 def needed(setting: Setting) -> list[tuple[str, str]]:
     """(kind, key) of every file that a run of the setting reads: networks and images first, then certificates."""
     cells = setting.suite.cells
     told = [setting.honest_key, *(key(c) for key in (setting.fooled_key, setting.certificate_key) for c in cells)]
-    return asked_about(setting) + [("certificates", k) for k in told]
+    return made(setting) + [("certificates", k) for k in told]
 
 
-def asked_about(setting: Setting) -> list[tuple[str, str]]:
-    """(kind, key) of the files that rows are computed on: networks and images."""
+def made(setting: Setting) -> list[tuple[str, str]]:
+    """(kind, key) of the setting's own networks and images."""
     fooled = [setting.fooled_key(c) for c in setting.suite.cells]
-    asked = [("weights", k) for k in (setting.original_key, setting.honest_key, *fooled)]
-    return [*asked, ("images", setting.images_key)]
+    networks = [("weights", k) for k in (setting.original_key, setting.honest_key, *fooled)]
+    return [*networks, ("images", setting.images_key)]
 
 
 def finished(setting: Setting, store: Store) -> bool:
@@ -261,7 +267,8 @@ def certificate(setting: Setting, store: Store, *keys: str) -> dict[str, object]
 
 def twins_digest(setting: Setting, store: Store) -> str:
     """Stands for the very files that a setting's rows were computed on."""
-    files = [store.find(kind, key) for kind, key in asked_about(setting)]
+    other = [("weights", setting.other.original_key)] if setting.other else []
+    files = [store.find(kind, key) for kind, key in made(setting) + other]
     return digest("files", [f.name if f else "" for f in files])
 
 

@@ -158,7 +158,11 @@ def _batches(patient: Patient) -> Seen:
 
 def _looks_at_model(patient: Patient) -> Seen:
     advice = "it cannot tell a fooled model from an honest one; call the model that it is given, every time"
-    return _moved(patient.first.maps, patient.elsewhere, "another network", advice)
+    seen = _moved(patient.first.maps, patient.elsewhere, "another network", advice)
+    if seen[0] != "failed" and alike(*patient.agreeing):
+        advice = "use more of the model than its prediction, which a fooled model keeps"
+        return "failed", "the same map for another network that predicts the same class", advice
+    return seen
 
 
 def _looks_at_input(patient: Patient) -> Seen:

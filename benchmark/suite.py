@@ -82,6 +82,16 @@ class Setting:
     def name(self) -> str:
         return f"{self.architecture.name}-{self.seed}"
 
+    @property
+    def other(self) -> Setting | None:
+        """Whose original is this one's *independent* twin: the next seed's of its architecture, or, where there is but
+        one seed, the next setting's of the suite. None where there is no other."""
+        everything = self.suite.settings()
+        alike = [s for s in everything if s.architecture == self.architecture]
+        ring = alike if len(alike) > 1 else everything
+        place = [s.name for s in ring].index(self.name)
+        return ring[(place + 1) % len(ring)] if len(ring) > 1 else None
+
     @cached_property
     def original_key(self) -> str:
         a = self.architecture

@@ -129,7 +129,7 @@ class Splits:
 class Twin:
     """One of the networks that share an architecture within a setting."""
 
-    kind: Literal["original", "honest", "fooled", "randomised", "randomised_top"]
+    kind: Literal["original", "honest", "fooled", "randomised", "randomised_top", "independent"]
     model: nn.Module
     """in eval mode, its parameters without gradients"""
     cell: str = ""

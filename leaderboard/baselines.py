@@ -44,6 +44,7 @@ KNOWN: Mapping[str, tuple[str, str | None]] = {
     "centre_blob": ("Centre blob", None),
     "brightness": ("Brightness", None),
     "sobel": ("Sobel", None),
+    "gated_edges": ("Gated edges", None),
     "random_map": ("Random map", None),
     "memoiser": ("Memoiser", None),
 }

@@ -14,7 +14,7 @@ COLUMNS = (
     *("setting", "split", "cell", "twin", "draw", "interpreter", "at", "polarity", "metric", "image", "value"),
     *("silent_original", "silent"),
 )
-CONTROLS = ("randomised_top", "self", "wrong_class")
+CONTROLS = ("independent", "randomised_top", "self", "wrong_class")
 
 
 class RowsError(UnfooledError):
@@ -38,7 +38,7 @@ class Block:
     floor: np.ndarray
     """float64 (i, m, n): the randomised twin's similarity, its draws averaged"""
     controls: dict[str, np.ndarray]
-    """the twins of CONTROLS that the run has, each float64 (i, m, n)"""
+    """the twins of CONTROLS that the run has, each float64 (i, m, n); NaN where the independent one was not asked"""
     valid: np.ndarray
     """bool (i, n): the original's map says something; other images leave for all twins"""
     present: np.ndarray
@@ -48,9 +48,17 @@ class Block:
     silent_honest: np.ndarray
     """int (i,): the same of the honest twin"""
 
-    def mean(self, values: np.ndarray) -> np.ndarray:
-        """(..., i, m, n) → (..., i, m): the mean over the valid images; NaN where there is none or one is missing."""
-        weights = self.valid[:, None, :]
+    @property
+    def alike(self) -> np.ndarray:
+        """bool (i, n): the independent network was asked about it, since it classifies it as the label too."""
+        return ~np.isnan(self.controls["independent"]).all(1)
+
+    def mean(self, values: np.ndarray, where: np.ndarray | bool = True) -> np.ndarray:
+        """(..., i, m, n) → (..., i, m): the mean over the valid images, of those in ``where``, bool (i, n), if given.
+
+        NaN where there is none or one is missing.
+        """
+        weights = (self.valid & where)[:, None, :]
         with np.errstate(invalid="ignore"):
             return np.where(weights, values, 0).sum(-1) / weights.sum(-1)
 

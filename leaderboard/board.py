@@ -155,7 +155,7 @@ def _record(row: Standing) -> dict[str, object]:
     scores = entry.scores
     ends = {
         f"{name}{end}": getattr(getattr(scores, name), which)
-        for name in ("transfer", "attacked", "adaptive")
+        for name in ("transfer", "attacked", "adaptive", "independent")
         for end, which in (("", "value"), ("_low", "low"), ("_high", "high"))
     }
     return {

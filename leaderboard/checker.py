@@ -11,11 +11,12 @@ import numpy as np
 from pydantic import ValidationError
 
 from unfooled import merkle
-from unfooled.leaderboard import names, reading
+from unfooled.leaderboard import controls, names, reading
 from unfooled.leaderboard import stability as st
+from unfooled.leaderboard.agreement import disagreements
 from unfooled.leaderboard.complaints import MOST, Complaint, complaints_of
 from unfooled.leaderboard.consistency import inconsistencies
-from unfooled.leaderboard.entry import SUFFIX, VERIFIED, Block, Entry
+from unfooled.leaderboard.entry import SUFFIX, VERIFIED, Entry
 from unfooled.leaderboard.reference import Reference, shipped
 from unfooled.leaderboard.verified import Verified
 from unfooled.plugins import near_miss
@@ -89,7 +90,7 @@ def named_suite(path: Path) -> str:
 
 def check_entry(entry: Entry, reference: Reference) -> list[Complaint]:
     """Every complaint about one entry, its file apart."""
-    complaints = list(_about_names(entry)) + list(_about_suite(entry, reference)) + list(_about_roots(entry))
+    complaints = list(_about_names(entry)) + list(disagreements(entry, reference)) + list(_about_roots(entry))
     return complaints or list(inconsistencies([entry])[0])
 
 
@@ -127,7 +128,7 @@ def _faults(filed: Filed, known: Mapping[str, Reference]) -> Iterator[Complaint]
         hint = near_miss(entry.suite.name, known) or f"; there are {', '.join(sorted(known)) or 'none'}"
         yield Complaint("suite.name", f"no suite {entry.suite.name!r}{hint}")
         return
-    yield from _about_suite(entry, reference)
+    yield from disagreements(entry, reference)
     yield from _about_roots(entry)
 
 
@@ -136,77 +137,6 @@ def _about_names(entry: Entry) -> Iterator[Complaint]:
         yield Complaint("name", fault)
     if entry.by and (fault := names.fault(entry.by)):
         yield Complaint("by", fault)
-
-
-def _about_suite(entry: Entry, reference: Reference) -> Iterator[Complaint]:
-    """Is the entry of this very suite, and whole?"""
-    if (entry.suite.version, entry.suite.digest) != (reference.version, reference.digest):
-        said, right = (f"version {s.version} ({s.digest})" for s in (entry.suite, reference))
-        yield Complaint(
-            "suite", f"is {said} of {reference.name}, the current one is {right}; run that and submit again"
-        )
-        return
-    yield from _same("metrics", [m.name for m in entry.metrics], list(reference.metrics))
-    yield from _same("settings", sorted(entry.settings), sorted(reference.settings))
-    yield from _same("cells", sorted(n for n, c in entry.cells.items() if not c.adaptive), sorted(reference.cells))
-    for name, facts in sorted(entry.cells.items()):
-        right = reference.cells.get(name)
-        if right and (facts.manipulation, facts.against, facts.family) != right:
-            yield Complaint(
-                f"cells.{name}", f"is not what the suite says; manipulation, against and family are {', '.join(right)}"
-            )
-    for name, digest in sorted(reference.twins.items()):
-        if name in entry.settings and entry.settings[name].twins != digest:
-            yield Complaint(
-                f"settings.{name}.twins",
-                f"is {entry.settings[name].twins}, the shipped ones are {digest}; run on those",
-            )
-    for name, model in sorted(reference.settings.items()):
-        if name in entry.settings and entry.settings[name].model != model:
-            yield Complaint(f"settings.{name}.model", f"the suite says {model}")
-    yield from _about_parts(entry, reference)
-
-
-def _same(where: str, found: Sequence[str], right: Sequence[str]) -> Iterator[Complaint]:
-    for name in sorted(set(right) - set(found)):
-        yield Complaint(where, f"{name} is missing; the suite has it")
-    for name in sorted({name for name in found if found.count(name) > 1}):
-        yield Complaint(where, f"{name} stands there twice; once is right")
-    for name in sorted(set(found) - set(right)):
-        yield Complaint(where, f"{name} is not of this suite{near_miss(name, right) or '; leave it out'}")
-    if sorted(found) == sorted(right) and list(found) != list(right):
-        yield Complaint(where, f"stand in another order; {', '.join(right)} is right")
-
-
-def _about_parts(entry: Entry, reference: Reference) -> Iterator[Complaint]:
-    """One block for each setting and split, each with its cells and a mean for every metric."""
-    splits = {name: reference.splits.get(name, "test") for name in entry.cells}
-    wanted = sorted({(s, "test") for s in entry.settings} | {(s, p) for s in entry.settings for p in splits.values()})
-    found = sorted((b.setting, b.split) for b in entry.parts)
-    yield from _same("parts", [" ".join(b) for b in found], [" ".join(b) for b in wanted])
-    for block in entry.parts:
-        where = f"parts.{block.setting} {block.split}"
-        # Adaptive cells may be made in some settings only; the suite's own stand in all.
-        absent = {name for name, cell in entry.cells.items() if cell.adaptive} - set(block.cells)
-        mine = sorted(name for name, split in splits.items() if split == block.split and name not in absent)
-        yield from _same(f"{where}.cells", sorted(block.cells), mine)
-        yield from _about_means(where, block, len(entry.metrics))
-        if not block.valid <= block.images <= reference.images:
-            yield Complaint(where, f"{block.valid} of {block.images} images; the suite has {reference.images} at most")
-        maps = block.valid * (len(block.cells) + 1)  # of the fooled twins and the honest one
-        if block.silent > maps:
-            yield Complaint(f"{where}.silent", f"{block.silent} maps of {maps} cannot be silent")
-
-
-def _about_means(where: str, block: Block, metrics: int) -> Iterator[Complaint]:
-    controls = block.controls.model_dump() if block.controls else {}
-    lists = {"honest": block.honest, "randomised": block.randomised, **controls, **block.cells}
-    for name, means in lists.items():
-        if len(means) != metrics:
-            yield Complaint(f"{where}.{name}", f"has {len(means)} means for {metrics} metrics; one each is right")
-        elif (None in means) != (block.valid == 0) or (set(means) - {None} and None in means):
-            right = "a number for each metric" if block.valid else "null, as no image is valid"
-            yield Complaint(f"{where}.{name}", f"has {means.count(None)} nulls; {right} is right")
 
 
 def _about_roots(entry: Entry) -> Iterator[Complaint]:
@@ -273,4 +203,6 @@ def unranked(entry: Entry) -> str:
     counted = np.array([m.range_low is not None and m.range_low >= st.LEAST_RANGE for m in entry.metrics])
     if not st.sensitive(counted[None])[0]:
         return f"insensitive: {counted.sum()} of {len(counted)} metrics tell the model from a random one"
+    if alone := controls.prediction_alone(entry.scores.independent.value):
+        return alone
     return "" if entry.scores.transfer.value is not None else "no cells against other families"

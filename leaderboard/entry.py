@@ -126,6 +126,18 @@ class Controls(Model):
     randomised_top: Similarities
 
 
+class Independent(Model):
+    """Means over the images that a network fitted from another seed classifies as the label too."""
+
+    images: Count
+    """how many of the valid ones these are"""
+    independent: Similarities
+    """the other network"""
+    honest: Similarities
+    randomised: Similarities
+    """the draws averaged"""
+
+
 class Block(Model):
     """The parts of one setting on one split. Every aggregate of an entry follows from these."""
 
@@ -140,6 +152,8 @@ class Block(Model):
     """the draws averaged"""
     controls: Controls | None = None
     """where the split has them"""
+    independent: Independent | None = None
+    """where the suite has another network and the split asks it"""
     cells: Annotated[dict[Label, Similarities], Field(max_length=200)]
     """the fooled twins judged on this split"""
     silent: Count
@@ -173,6 +187,8 @@ class Scores(Model):
     """over cells against its own family"""
     adaptive: Interval
     """over models fooled against itself, the worst manipulation"""
+    independent: Interval
+    """on a network fitted from another seed, which predicts the same: near 1 the map follows from the prediction"""
     adaptive_worst: Annotated[str, _text("[A-Za-z0-9_.:(), =+|-]*", 160)]
     worst: Real | None
     """in the least stable cell, adaptive ones apart"""

@@ -12,9 +12,10 @@ import pandas as pd
 from unfooled import intervals
 from unfooled.findings import Findings, certificates
 from unfooled.intervals import Spread
-from unfooled.leaderboard import claims
+from unfooled.leaderboard import claims, controls
 from unfooled.leaderboard import stability as st
 from unfooled.leaderboard.claims import Estimate
+from unfooled.leaderboard.controls import Kind
 from unfooled.leaderboard.stability import Study
 from unfooled.records import Run
 
@@ -78,22 +79,9 @@ class Evidence:
         left, right = (w[np.isfinite(spread.value[w])] for w in (self.named(a), self.named(*b)))
         return claims.difference(spread, left, right)
 
-    def control(self, kind: str) -> Spread:
-        """How little a control moves the maps: (s_control − s_randomised) / (s_honest − s_randomised), test images.
-
-        1: no more than harmless fine-tuning does; 0: as much as re-drawing all weights. ``randomised_top``: the head
-        and the last block are re-drawn; ``wrong_class``: another class is explained.
-        """
-        return intervals.jackknife(*self.control_totals(kind), self.scored)
-
-    def control_totals(self, kind: str) -> tuple[np.ndarray, np.ndarray]:
-        """(s, i, m) twice: the numerators and denominators of ``control``; 0 where the run has none."""
-        top, bottom = (np.zeros((self.settings, *self.scored.shape)) for _ in range(2))
-        for block in (b for b in self.study.blocks if b.split == "test" and kind in b.controls):
-            s = self.study.settings.index(block.setting)
-            top[s] = np.nan_to_num(block.mean(block.controls[kind] - block.floor))
-            bottom[s] = np.nan_to_num(block.mean(block.honest - block.floor))
-        return top, bottom
+    def control(self, kind: Kind) -> Spread:
+        """How little a control moves the maps; see ``controls.control``."""
+        return controls.control(self.study, kind, self.scored)
 
     @cached_property
     def by_setting(self) -> np.ndarray:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from unfooled.leaderboard import controls
 from unfooled.leaderboard import stability as st
 from unfooled.leaderboard.blocks import Block
 from unfooled.leaderboard.stability import Study
@@ -30,6 +31,7 @@ def beside(what: Study, member: Mapping[str, np.ndarray], counted: np.ndarray) -
             "missing": st.missing_cells(what, member["attacked"] | member["transfer"]),
             "self_noise": 1 - raw.pop("self"),
             **raw,
+            **_independent(what, counted),
             **{word: [_cost(what, i, word) for i in what.interpreters] for word in COST},
         }
     )
@@ -39,6 +41,12 @@ def beside(what: Study, member: Mapping[str, np.ndarray], counted: np.ndarray) -
         for fact, has_cells in zip(frame.itertuples(), member["transfer"].any(0), strict=True)
     ]
     return frame.assign(reason=reasons)
+
+
+def _independent(what: Study, counted: np.ndarray) -> dict[str, np.ndarray]:
+    kept = controls.control(what, "independent", counted & st.sensitive(counted)[:, None])
+    low, high = kept.interval()
+    return {"independent": kept.value, "independent_low": low, "independent_high": high}
 
 
 def _silent(what: Study, block: Block) -> np.ndarray:
@@ -84,4 +92,6 @@ def _reason(fact: object, metrics: int, has_cells: bool) -> str:
         return f"incomplete: no maps for {fact.missing} of the fooled models"
     if fact.insensitive:
         return f"insensitive: {fact.metrics_counted} of {metrics} metrics tell the model from a random one"
+    if alone := controls.prediction_alone(fact.independent):
+        return alone
     return "" if has_cells else "no cells against other families"

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from unfooled import intervals
-from unfooled.leaderboard import claims, ranking
+from unfooled.leaderboard import claims, controls, ranking
 from unfooled.leaderboard.claims import Estimate, Finding, condition
 from unfooled.leaderboard.evidence import Evidence
 from unfooled.leaderboard.heo import HALF, more_stable
@@ -118,7 +118,7 @@ def cam_points(e: Evidence) -> Finding:
 
 def stable_or_blind(e: Evidence) -> Finding:
     """Our own question: do the stable interpreters look at the top of the network at all?"""
-    seen = intervals.pooled_ratios(*e.control_totals("randomised_top"), e.scored)[:, e.ranked]
+    seen = intervals.pooled_ratios(*controls.totals(e.study, "randomised_top"), e.scored)[:, e.ranked]
     agreement = [_spearman(a, b) for a, b in zip(seen, e.by_setting[:, e.ranked], strict=True)]
     return Finding(
         "stable_or_blind",

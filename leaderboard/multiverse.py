@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from unfooled.leaderboard import stability as st
+from unfooled.leaderboard.controls import MOST_ALIKE
 from unfooled.leaderboard.facts import beside
 
 MEAN = "mean"
@@ -65,7 +66,8 @@ def _of_polarity(rows, header, at, polarity, labels, found) -> Iterator[pd.Serie
     what = st.study(rows, header, polarity, at, labels)
     member, counted = st.columns(what), st.counted_metrics(what)
     facts = beside(what, member, counted)
-    able = ((facts["coverage"] >= st.LEAST_COVERAGE) & (facts["missing"] == 0)).to_numpy()
+    whole = (facts["coverage"] >= st.LEAST_COVERAGE) & (facts["missing"] == 0)
+    able = (whole & ~(facts["independent"] >= MOST_ALIKE)).to_numpy()
     for one in (s for s in found if s.polarity == polarity):
         chosen = np.isin(what.metrics, one.labels)
         enough = st.sensitive(counted[:, chosen]) & able

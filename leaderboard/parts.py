@@ -26,6 +26,7 @@ class Aggregates:
     transfer: Spread
     attacked: Spread
     adaptive: Spread
+    independent: Spread
     adaptive_worst: list[str]
     worst: np.ndarray
     """(i,)"""
@@ -113,6 +114,7 @@ def aggregates(entries: Sequence[Entry]) -> Aggregates:
         transfer=_spread(what, member["transfer"], scored),
         attacked=_spread(what, member["attacked"], scored),
         adaptive=adaptive,
+        independent=_independent(what, entries, scored),
         adaptive_worst=attack,
         worst=worst.value,
         worst_cell=cell,
@@ -155,6 +157,18 @@ def _columns(what: Study, entries: Sequence[Entry]) -> dict[str, np.ndarray]:
         member["attacked"][c] |= itself
         member["transfer"][c] &= ~itself
     return member
+
+
+def _independent(what: Study, entries: Sequence[Entry], scored: np.ndarray) -> Spread:
+    """``controls.control`` of the independent network."""
+    top, bottom = (np.zeros((len(what.settings), *scored.shape)) for _ in range(2))
+    for i, entry in enumerate(entries):
+        for block in (b for b in entry.parts if b.independent):
+            s, means = what.settings.index(block.setting), block.independent
+            floor = np.array(means.randomised, float)
+            top[s, i] = np.nan_to_num(np.array(means.independent, float) - floor)
+            bottom[s, i] = np.nan_to_num(np.array(means.honest, float) - floor)
+    return intervals.jackknife(top, bottom, scored)
 
 
 def _reported_ranges(entries: Sequence[Entry], what: Study) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ ORDER = (
     *("transfer", "transfer_low", "transfer_high", "attacked", "attacked_low", "attacked_high"),
     *("adaptive", "adaptive_low", "adaptive_high", "adaptive_worst", "worst", "worst_cell"),
     *("metrics_counted", "insensitive", "coverage", "silent", "missing", "reason"),
+    *("independent", "independent_low", "independent_high"),
     *("raw_fooled", "raw_honest", "raw_randomised", "randomised_top", "self_noise", "wrong_class", *COST),
 )
 By = Literal["manipulation", "model", "metric", "cell"]

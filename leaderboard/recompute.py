@@ -17,7 +17,6 @@ from unfooled import building, plugins, records, seeding
 from unfooled.asking import Interview, Question
 from unfooled.leaderboard import challenge, checker, sandbox, spotcheck, submission
 from unfooled.leaderboard import stability as st
-from unfooled.leaderboard.blocks import CONTROLS
 from unfooled.leaderboard.entry import Block, Entry
 from unfooled.leaderboard.sandbox import Limits, Worker
 from unfooled.leaderboard.verified import Challenge, Recomputed
@@ -29,6 +28,11 @@ Say = Callable[[str], None]
 
 ADAPTIVE = "adaptive stability: reported, not verified"
 """models fooled against the entry's own interpreter would have to be made again"""
+
+UNCOMPARED = ("randomised_top", "self", "wrong_class")
+"""controls that calibrate nothing"""
+
+INDEPENDENT = "the independent network: no cell was drawn on its images"
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class Work:
                 part = as_suite(method.part)
                 with sandbox.worker(part, method.at, options.limits, options.device, self.isolation) as worker:
                     each = self._recompute(worker, found)
+                    found.unchecked += [INDEPENDENT] * _independent_unasked(self.entry, found.cells)
                     if self._has_challenge and self._in_time(worker.spent + each, found):
                         self._challenge(worker, made, found)
             except Unwritable:
@@ -187,13 +192,17 @@ class _Shuffled(Interview):
         self, asked: list[Question], images: Tensor, targets: Tensor, split: str, number: int
     ) -> dict[int, dict[str, Maps]]:
         stream = seeding.numpy_generator("order", self.nonce, self.setting.name, split, number)
-        # Nobody compares the controls: the original's maps stand in their place.
-        needed = {i: question for i, question in enumerate(asked) if question.twin not in CONTROLS}
+        # The original's maps stand in the place of those that nobody compares.
+        needed = {i: question for i, question in enumerate(asked) if question.twin not in UNCOMPARED}
         if self.shaken:  # the sandbox jitters every network that it has not seen, and a copy is one
             needed |= {i: replace(q, model=copy.deepcopy(q.model)) for i, q in enumerate(asked) if q.twin == "self"}
         order = stream.permutation(sorted(needed)).tolist()
         found = {i: self._maps(needed[i], images, targets, split, number) for i in order}
         return {i: found.get(i, found[0]) for i in range(len(asked))}
+
+
+def _independent_unasked(entry: Entry, cells: Sequence[Recomputed]) -> bool:
+    return any(b.independent for b in entry.parts) and not any(c.independent for c in cells)
 
 
 def as_suite(part: Part) -> dict[str, object]:

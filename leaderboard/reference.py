@@ -29,6 +29,8 @@ class Reference:
     """name → manipulation, against, family of against"""
     splits: Mapping[str, str]
     """name of a cell → the split it is judged on"""
+    independent: bool
+    """does every setting have another network, fitted from another seed?"""
     images: int
     """largest number of images of any split"""
     chunk: int
@@ -47,6 +49,7 @@ def of_suite(suite: Suite, store: Store | None = None) -> Reference:
         twins={s.name: building.twins_digest(s, store) for s in suite.settings() if store.find("images", s.images_key)},
         cells={c.name: (c.manipulation.label, c.against.label, _family(c)) for c in suite.cells},
         splits={c.name: "pairs" if c.manipulation.use == "active" else "test" for c in suite.cells},
+        independent=all(s.other for s in suite.settings()),
         images=max(suite.images, 2 * suite.pairs),
         chunk=suite.chunk,
     )

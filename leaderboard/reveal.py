@@ -15,7 +15,8 @@ from unfooled.leaderboard.entry import Entry
 from unfooled.leaderboard.reference import shipped
 from unfooled.types import Maps, UnfooledError
 
-SPLITS = ("test", "pairs")
+SPLITS = ("test", "pairs", "independent")
+"""whose maps are hashed apart: the twins' on each split, and the independent network's"""
 LARGEST = 4 * 2**30
 """bytes that the arrays of one setting may take"""
 

@@ -45,7 +45,10 @@ def _write(setting: Setting, part: Part, store: Store, folder: Path, device: str
 
 
 def maps(setting: Setting, part: Part, store: Store, device: str = "cpu") -> dict[str, np.ndarray]:
-    """Split → the maps that a run scores, rounded: uint8 (questions, n, h, w), in the order in which it asks."""
+    """Split → the maps that a run scores, rounded: uint8 (questions, n, h, w), in the order in which it asks.
+
+    The independent network's stand apart, under ``independent``.
+    """
     splits = building.images(setting, store)
     twins = building.load_twins(setting, store, splits[0], device)
     classes = building.class_count(setting, store)
@@ -54,7 +57,10 @@ def maps(setting: Setting, part: Part, store: Store, device: str = "cpu") -> dic
     for images in splits:
         asker = _Keeping(part.label, interpreter, {}, setting, classes, device)
         asker.rows(twins, images)
-        found[images.split] = np.concatenate(asker.kept, 1)
+        kept, apart = np.concatenate(asker.kept, 1), np.array(asker.apart)
+        found[images.split] = kept[~apart]
+        if apart.any():
+            found["independent"] = kept[apart]
     return found
 
 
@@ -64,11 +70,14 @@ class _Keeping(Interview):
 
     kept: list[np.ndarray] = field(default_factory=list)
     """a chunk each"""
+    apart: list[bool] = field(default_factory=list)
+    """for each question: is it the independent network?"""
 
     def _ask(
         self, asked: list[Question], images: Tensor, targets: Tensor, split: str, number: int
     ) -> dict[int, dict[str, Maps]]:
         answers = super()._ask(asked, images, targets, split, number)
         first = self.setting.suite.polarities[0]
+        self.apart[:] = [q.twin == "independent" for q in asked]
         self.kept.append(np.stack([merkle.rounded(answers[i][first]) for i in range(len(asked))]))
         return answers

@@ -58,6 +58,7 @@ def compared(entry: Entry, setting: str, cell: str, blocks: dict[str, Block]) ->
         fooled=one(mine.cells[cell], other.cells[cell]),
         honest=one(mine.honest, other.honest),
         randomised=one(mine.randomised, other.randomised),
+        independent=mine.independent and one(mine.independent.independent, other.independent.independent),
     )
 
 

@@ -192,7 +192,7 @@ def _scores(table: pd.Series) -> dict:
         }
 
     return {
-        **{name: interval(name) for name in ("transfer", "attacked", "adaptive")},
+        **{name: interval(name) for name in ("transfer", "attacked", "adaptive", "independent")},
         "adaptive_worst": table["adaptive_worst"],
         "worst": _number(table["worst"]),
         "worst_cell": table["worst_cell"],
@@ -210,13 +210,22 @@ def part_of(block: Block) -> dict:
         "honest": _means(block, block.honest),
         "randomised": _means(block, block.floor),
         "controls": _controls(block),
+        "independent": _independent(block),
         "cells": {name: _means(block, block.fooled[c]) for c, name in enumerate(block.cells)},
         "silent": int(block.silent[:, 0].sum() + block.silent_honest[0]),
     }
 
 
-def _means(block: Block, values: np.ndarray) -> list[float | None]:
-    return [_number(v) for v in block.mean(values)[0]]
+def _means(block: Block, values: np.ndarray, where: np.ndarray | bool = True) -> list[float | None]:
+    return [_number(v) for v in block.mean(values, where)[0]]
+
+
+def _independent(block: Block) -> dict | None:
+    if "independent" not in block.controls:
+        return None
+    kinds = {"independent": block.controls["independent"], "honest": block.honest, "randomised": block.floor}
+    means = {kind: _means(block, values, block.alike) for kind, values in kinds.items()}
+    return {"images": int((block.valid & block.alike)[0].sum()), **means}
 
 
 def _controls(block: Block) -> dict | None:

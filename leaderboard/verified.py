@@ -41,11 +41,14 @@ class Recomputed(Model):
     fooled: Compared
     honest: Compared
     randomised: Compared
+    independent: Compared | None = None
+    """where the cell's images are asked of the other network too"""
 
     @property
     def worst(self) -> tuple[float, float]:
-        """The worst of the three kinds of twins: a multiple of the tolerance, and the difference itself."""
-        return max(self.fooled.worst, self.honest.worst, self.randomised.worst)
+        """The worst of all kinds of twins: a multiple of the tolerance, and the difference itself."""
+        kinds = (self.fooled, self.honest, self.randomised, self.independent)
+        return max(kind.worst for kind in kinds if kind)
 
     @property
     def agrees(self) -> bool:

@@ -12,6 +12,7 @@ import synthetic_rows as synthetic
 
 from unfooled import merkle
 from unfooled.leaderboard import parts, submission
+from unfooled.leaderboard.consistency import ENDS
 from unfooled.leaderboard.entry import Block, Entry, Interval, as_json
 from unfooled.leaderboard.reference import Reference
 from unfooled.records import Run
@@ -60,6 +61,7 @@ def reference(world: synthetic.World = WORLD) -> Reference:
         twins={name: digits("twins", name) for name, _ in world.settings},
         cells={name: (name.split(":")[0], f"of_{family}", family) for name, family, _ in world.cells()},
         splits={name: split for name, _, split in world.cells()},
+        independent=len(world.settings) > 1,
         images=world.images,
         chunk=32,
     )
@@ -107,7 +109,7 @@ def aggregated(one: Entry, found: parts.Aggregates, i: int) -> dict:
 
     ends = {
         name: Interval(value=number(s.value[i]), low=number(s.interval()[0][i]), high=number(s.interval()[1][i]))
-        for name in ("transfer", "attacked", "adaptive")
+        for name in ENDS
         for s in [getattr(found, name)]
     }
     words = {"worst": number(found.worst[i]), "worst_cell": found.worst_cell[i]}

@@ -190,7 +190,9 @@ def test_full_is_every_passive_manipulation_on_every_setting(suite):
     assert [s.name for s in adaptive.settings(only, "quick")] == ["resnet-0"]
 
 
-@pytest.mark.parametrize("canary", ["constant", "centre_blob", "brightness", "sobel", "random_map", "memoiser"])
+@pytest.mark.parametrize(
+    "canary", ["constant", "centre_blob", "brightness", "sobel", "gated_edges", "random_map", "memoiser"]
+)
 def test_a_canary_has_nothing_to_attack(suite, canary):
     assert adaptive.cells(suite, Part(canary), "full") == []
 

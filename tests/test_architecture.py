@@ -26,7 +26,13 @@ FLOORS = {
     ],
     4: [
         *("leaderboard/ranking.py", "leaderboard/regression.py", "leaderboard/stability.py", "leaderboard/blocks.py"),
-        *("leaderboard/facts.py", "leaderboard/multiverse.py", "leaderboard/pairing.py", "leaderboard/paired.py"),
+        *(
+            "leaderboard/facts.py",
+            "leaderboard/controls.py",
+            "leaderboard/multiverse.py",
+            "leaderboard/pairing.py",
+            "leaderboard/paired.py",
+        ),
         *("leaderboard/verdicts.py", "leaderboard/columns.py", "leaderboard/tables.py", "leaderboard/__init__.py"),
         *("leaderboard/change_tables.py", "leaderboard/names.py"),
     ],

@@ -6,9 +6,9 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from unfooled import maps, seeding
+from unfooled import maps, patient, seeding
 from unfooled.baselines import canaries
-from unfooled.baselines.canaries import Brightness, CentreBlob, Constant, Memoiser, RandomMap, Sobel
+from unfooled.baselines.canaries import Brightness, CentreBlob, Constant, GatedEdges, Memoiser, RandomMap, Sobel
 
 ALL = [Constant(), CentreBlob(), Brightness(), Sobel(), RandomMap(), Memoiser()]
 
@@ -70,6 +70,18 @@ def test_brightness_and_blob_by_their_formulas(images, targets):
         CentreBlob(width=0)
 
 
+def test_gated_edges_see_the_prediction_and_nothing_else(images, targets):
+    first, other = (patient.predicting(_net(seed), images) for seed in (0, 1))
+    zeros = torch.zeros_like(targets)
+    assert torch.equal(GatedEdges()(first, images, zeros), Sobel()(first, images, zeros))
+    assert torch.equal(GatedEdges()(other, images, zeros), Sobel()(first, images, zeros))
+    assert torch.equal(GatedEdges()(first, images, zeros + 1), Brightness()(first, images, zeros))
+    mixed = zeros + torch.arange(len(zeros)) % 2
+    some = GatedEdges()(first, images, mixed)
+    assert torch.equal(some[0], Sobel()(first, images, zeros)[0])
+    assert torch.equal(some[1], Brightness()(first, images, zeros)[1])
+
+
 def test_random_maps_follow_the_global_stream(images, targets):
     with seeding.forked("a"):
         first, second = RandomMap()(None, images, targets), RandomMap()(None, images, targets)
@@ -95,5 +107,5 @@ def test_a_memoiser_keeps_the_first_models_gradient_per_image_and_target(images,
 def test_the_catalogue_names_them_all():
     from unfooled import plugins
 
-    for name in ("constant", "centre_blob", "brightness", "sobel", "random_map", "memoiser"):
+    for name in ("constant", "centre_blob", "brightness", "sobel", "gated_edges", "random_map", "memoiser"):
         assert plugins.find("interpreters", name).__module__ == canaries.__name__

@@ -185,7 +185,9 @@ def test_ours_are_fit(name):
     assert not doctor.failed(findings), doctor.as_text(findings, name)
 
 
-@pytest.mark.parametrize("name", ["constant", "centre_blob", "brightness", "sobel", "random_map", "memoiser"])
+@pytest.mark.parametrize(
+    "name", ["constant", "centre_blob", "brightness", "sobel", "gated_edges", "random_map", "memoiser"]
+)
 def test_no_canary_is_fit(name):
     assert doctor.failed(doctor.examine(plugins.build("interpreters", Part(name)), name))
 
