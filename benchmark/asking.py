@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from unfooled import localisation, maps, merkle, plugins, records, seeding, sentinel, training
 from unfooled.building import Images
-from unfooled.metrics import prepared
+from unfooled.scoring import Ruler, Tally
 from unfooled.suite import Setting
 from unfooled.types import Interpreter, Maps, Metric, Part, Twin, UnfooledError
 
@@ -84,53 +85,64 @@ class Interview:
     device: str = "cpu"
 
     def rows(self, twins: list[Twin], images: Images) -> Answer:
-        """All answers on one split, a chunk of images at a time, so that memory does not grow with their number."""
+        """All answers on one split, a chunk of images at a time and one twin after the other: memory grows with the
+        number of neither."""
         suite = self.setting.suite
         pair_cells = {c.name for c in suite.cells if c.manipulation.use == "active"}
         asked = questions(twins, images.split, pair_cells)
         names = [f"{q.twin}/{q.cell}" for q in asked]
         apart = next((i for i, q in enumerate(asked) if q.twin == "independent"), None)
-        chunks, hashes, hashes_apart, shown, placed = [], [], [], {}, []
-        for number, start in enumerate(range(0, len(images), suite.chunk)):
-            rows = slice(start, start + suite.chunk)
-            answers = self._ask(asked, images.images[rows], images.targets[rows], images.split, number)
-            chunks.append(self._score(asked, answers, number))
-            first = {i: maps_of[suite.polarities[0]] for i, maps_of in sorted(answers.items())}
-            for i, one in first.items():
-                (hashes_apart if i == apart else hashes).extend(merkle.leaves(one))
-            if number == 0:
-                kept = (i for i in first if asked[i].draw == 0 and asked[i].twin in PICTURED)
-                most = SHOWN[images.split]
-                shown = {records.gallery_name(images.split, names[i]): _drawn(first[i][:most]) for i in kept}
-            if images.masks is not None:
-                placed.append(localisation.figures(names, list(first.values()), images.masks[rows].numpy()))
-        values, silent = (np.concatenate(parts, -1) for parts in zip(*chunks, strict=True))
+        chunks = [
+            self._chunk(asked, images[start : start + suite.chunk], number)
+            for number, start in enumerate(range(0, len(images), suite.chunk))
+        ]
+        values, silent = (np.concatenate(parts, -1) for parts in zip(*(c.stacked() for c in chunks), strict=True))
         frame = self._frame(asked, images.split, values, silent)
         if apart is not None:
             frame = _where_alike(frame, asked[apart].model, images, self.device)
+        leaves = [(i, leaf) for c in chunks for i, some in sorted(c.leaves.items()) for leaf in some]
+        placed = [localisation.by_name(names, c.placed) for c in chunks if c.placed]
         return Answer(
-            frame, merkle.root(hashes), shown, localisation.summary(placed),
-            apart=merkle.root(hashes_apart) if hashes_apart else "",
-        )  # fmt: skip
+            frame,
+            merkle.root(leaf for i, leaf in leaves if i != apart),
+            {records.gallery_name(images.split, names[i]): some for i, some in sorted(chunks[0].shown.items())},
+            localisation.summary(placed),
+            apart="" if apart is None else merkle.root(leaf for i, leaf in leaves if i == apart),
+        )
 
-    def _ask(
-        self, asked: list[Question], images: Tensor, targets: Tensor, split: str, number: int
-    ) -> dict[int, dict[str, Maps]]:
-        """Every question's maps by polarity. Every other chunk starts with the random networks, or a memoiser, which
-        keeps the first map of an image, would answer with the original's."""
-        order = range(len(asked)) if number % 2 == 0 else reversed(range(len(asked)))
-        return {i: self._maps(asked[i], images, targets, split, number) for i in order}
+    def _chunk(self, asked: list[Question], images: Images, number: int) -> Tally:
+        """Each answer is scored as it comes; one that comes before the original's waits for that."""
+        suite, masks = self.setting.suite, None if images.masks is None else images.masks.numpy()
+        tally, waiting, ruler = Tally(), [], None
+        for i, answer in self._ask(asked, images, number):
+            waiting.append((i, answer))
+            if i == 0:
+                ruler = Ruler.of(answer, list(self.metrics.values()), suite.seed, self.setting.name, number)
+            while ruler and waiting:
+                done, one = waiting.pop()
+                tally.put(done, one, ruler, asked[done].twin.startswith("randomised"), masks)
+                if number == 0 and asked[done].draw == 0 and asked[done].twin in PICTURED:
+                    tally.shown[done] = _drawn(one[suite.polarities[0]][: SHOWN[images.split]])
+        return tally
 
-    def _maps(self, question: Question, images: Tensor, targets: Tensor, split: str, number: int) -> dict[str, Maps]:
+    def _ask(self, asked: list[Question], images: Images, number: int) -> Iterator[tuple[int, dict[str, Maps]]]:
+        """Every question's number and maps by polarity. Every other chunk starts with a random network, or a memoiser,
+        which keeps the first map of an image, would answer with the original's."""
+        last = len(asked) - 1
+        order = range(len(asked)) if number % 2 == 0 or not last else [last, 0, *range(last - 1, 0, -1)]
+        for i in order:
+            yield i, self._maps(asked[i], images, number)
+
+    def _maps(self, question: Question, images: Images, number: int) -> dict[str, Maps]:
         suite = self.setting.suite
-        images, targets = images.to(self.device), targets.to(self.device)
+        inputs, targets = images.images.to(self.device), images.targets.to(self.device)
         if question.shift:
             targets = (targets + question.shift) % self.classes
-        words = (suite.seed, self.setting.name, split, number, question.stream)
-        with seeding.forked(*words), sentinel.untouched(question.model, images, targets, self.label):
-            raw = self.interpreter(question.model, images, targets)
-        raw = self._checked(raw, images, question)
-        size = tuple(images.shape[2:])
+        words = (suite.seed, self.setting.name, images.split, number, question.stream)
+        with seeding.forked(*words), sentinel.untouched(question.model, inputs, targets, self.label):
+            raw = self.interpreter(question.model, inputs, targets)
+        raw = self._checked(raw, inputs, question)
+        size = tuple(inputs.shape[2:])
         return {polarity: maps.finish(raw, polarity, size) for polarity in suite.polarities}
 
     def _checked(self, raw: object, images: Tensor, question: Question) -> Tensor:
@@ -147,34 +159,10 @@ class Interview:
             raise BrokenAnswer(f"{self.label}: {broken} of {n} maps of the original hold NaN or infinity")
         return raw
 
-    def _score(
-        self, asked: list[Question], answers: dict[int, dict[str, Maps]], number: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Similarities (polarities, metrics, questions, n) to the original, and who was silent, alike without metrics.
-
-        The original's side of each metric is prepared once and used against every twin. Its own place holds ones.
-        """
-        polarities = self.setting.suite.polarities
-        silent = np.stack([[maps.says_nothing(answers[i][p]) for i in range(len(asked))] for p in polarities])
-        values = np.empty((len(polarities), len(self.metrics), *silent.shape[1:]), np.float32)
-        for p, polarity in enumerate(polarities):
-            own = answers[0][polarity]
-            for m, metric in enumerate(self.metrics.values()):
-                measure = prepared(metric)
-                state = measure.prepare(own)
-                for i, question in enumerate(asked):
-                    value = measure.against(state, answers[i][polarity])
-                    lost = silent[p, i] & ~silent[p, 0]
-                    if question.twin.startswith("randomised") and lost.any():
-                        value = np.where(lost, self._null(measure, state, own, number), value)
-                        lost = np.zeros_like(lost)
-                    values[p, m, i] = np.where(lost | silent[p, 0], np.nan, value)
-        return values, silent
-
     def _frame(self, asked: list[Question], split: str, values: np.ndarray, silent: np.ndarray) -> pd.DataFrame:
-        """The rows of docs/design.md, without the original's comparison with itself."""
+        """The rows of docs/design.md; the original is not compared with itself."""
         polarities, metrics = self.setting.suite.polarities, list(self.metrics)
-        p, m, q, n = (axis.ravel() for axis in np.indices(values[:, :, 1:].shape))
+        p, m, q, n = (axis.ravel() for axis in np.indices(values.shape))
         twins = asked[1:]
 
         def one(value: str) -> pd.Categorical:
@@ -196,18 +184,11 @@ class Interview:
                 "polarity": coded(p, list(polarities)),
                 "metric": coded(m, metrics),
                 "image": n.astype(np.int32),
-                "value": values[:, :, 1:].ravel(),
+                "value": values.ravel(),
                 "silent_original": silent[p, 0, n],
                 "silent": silent[:, 1:][p, q, n],
             }
         )
-
-    def _null(self, measure: Metric, state: np.ndarray, own: Maps, number: int) -> np.ndarray:
-        """Similarity of each map to itself with its pixels shuffled: what a map without information scores."""
-        stream = seeding.numpy_generator("null", self.setting.suite.seed, self.setting.name, number)
-        flat = own.reshape(len(own), -1)
-        shuffled = stream.permuted(flat, axis=1).reshape(own.shape)
-        return measure.against(state, shuffled)
 
 
 def _where_alike(rows: pd.DataFrame, independent: nn.Module, images: Images, device: str) -> pd.DataFrame:

@@ -33,6 +33,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def __getitem__(self, some: slice | Tensor) -> Images:
+        masks = None if self.masks is None else self.masks[some]
+        return Images(self.split, self.images[some], self.targets[some], masks)
+
 
 @dataclass(frozen=True)
 class Builder:
@@ -207,8 +211,7 @@ def _limited(chosen: Images, limit: int | None) -> Images:
     keep = torch.arange(min(n, limit))
     if chosen.split == "pairs":
         keep = torch.cat([keep, n + keep])
-    masks = None if chosen.masks is None else chosen.masks[keep]
-    return Images(chosen.split, chosen.images[keep], chosen.targets[keep], masks)
+    return chosen[keep]
 
 
 def load_twins(setting: Setting, store: Store, chosen: Images, device: str = "cpu") -> list[Twin]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -35,11 +35,16 @@ def pointing(maps: Maps, masks: np.ndarray, tolerance: int = 1) -> np.ndarray:
     return np.where(loud, (largest & widened).sum((1, 2)) / largest.sum((1, 2)), 0.0)
 
 
-def figures(names: Sequence[str], maps: Sequence[Maps], masks: np.ndarray) -> dict[str, np.ndarray]:
-    """name → (2, n): mass and pointing of its maps; maps of one name (draws of a random network) are averaged."""
+def figures(maps: Maps, masks: np.ndarray) -> np.ndarray:
+    """(2, n): mass and pointing."""
+    return np.stack([mass(maps, masks), pointing(maps, masks)])
+
+
+def by_name(names: Sequence[str], placed: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:
+    """name → (2, n): the figures of its place; where several have one name (draws of a random network), their mean."""
     found: dict[str, list[np.ndarray]] = {}
-    for name, some in zip(names, maps, strict=True):
-        found.setdefault(name, []).append(np.stack([mass(some, masks), pointing(some, masks)]))
+    for place, name in enumerate(names):
+        found.setdefault(name, []).append(placed[place])
     return {name: np.mean(values, 0) for name, values in found.items()}
 
 

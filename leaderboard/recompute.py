@@ -6,12 +6,10 @@ import copy
 import functools
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
-
-from torch import Tensor
 
 from unfooled import building, plugins, records, seeding
 from unfooled.asking import Interview, Question
@@ -189,16 +187,16 @@ class _Shuffled(Interview):
     """ask about the original a second time, under another jitter of its weights: what comes of it is allowed for"""
 
     def _ask(
-        self, asked: list[Question], images: Tensor, targets: Tensor, split: str, number: int
-    ) -> dict[int, dict[str, Maps]]:
-        stream = seeding.numpy_generator("order", self.nonce, self.setting.name, split, number)
+        self, asked: list[Question], images: building.Images, number: int
+    ) -> Iterator[tuple[int, dict[str, Maps]]]:
+        stream = seeding.numpy_generator("order", self.nonce, self.setting.name, images.split, number)
         # The original's maps stand in the place of those that nobody compares.
         needed = {i: question for i, question in enumerate(asked) if question.twin not in UNCOMPARED}
         if self.shaken:  # the sandbox jitters every network that it has not seen, and a copy is one
             needed |= {i: replace(q, model=copy.deepcopy(q.model)) for i, q in enumerate(asked) if q.twin == "self"}
         order = stream.permutation(sorted(needed)).tolist()
-        found = {i: self._maps(needed[i], images, targets, split, number) for i in order}
-        return {i: found.get(i, found[0]) for i in range(len(asked))}
+        found = {i: self._maps(needed[i], images, number) for i in order}
+        yield from ((i, found.get(i, found[0])) for i in range(len(asked)))
 
 
 def _independent_unasked(entry: Entry, cells: Sequence[Recomputed]) -> bool:

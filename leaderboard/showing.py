@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import joblib
 import numpy as np
-from torch import Tensor
 
 from unfooled import building, merkle, parallel, plugins, runner
 from unfooled import suite as suites
@@ -74,10 +74,11 @@ class _Keeping(Interview):
     """for each question: is it the independent network?"""
 
     def _ask(
-        self, asked: list[Question], images: Tensor, targets: Tensor, split: str, number: int
-    ) -> dict[int, dict[str, Maps]]:
-        answers = super()._ask(asked, images, targets, split, number)
-        first = self.setting.suite.polarities[0]
+        self, asked: list[Question], images: building.Images, number: int
+    ) -> Iterator[tuple[int, dict[str, Maps]]]:
+        first, rounded = self.setting.suite.polarities[0], {}
+        for i, answer in super()._ask(asked, images, number):
+            rounded[i] = merkle.rounded(answer[first])
+            yield i, answer
         self.apart[:] = [q.twin == "independent" for q in asked]
-        self.kept.append(np.stack([merkle.rounded(answers[i][first]) for i in range(len(asked))]))
-        return answers
+        self.kept.append(np.stack([rounded[i] for i in range(len(asked))]))

@@ -39,6 +39,7 @@ FLOORS = {
     3: [
         *("benchmark/runner.py", "benchmark/gathering.py", "benchmark/asking.py", "benchmark/building.py"),
         "benchmark/adaptive.py",
+        "benchmark/scoring.py",
     ],
     2: [
         *(

@@ -1,5 +1,6 @@
 """One interpreter asked about all twins: the same stream for all, answers checked, rows that numpy finds too."""
 
+import tracemalloc
 from dataclasses import dataclass, field, replace
 
 import mischief
@@ -66,7 +67,8 @@ def test_all_twins_are_asked_about_the_same_images_under_the_same_stream(setting
     assert per_chunk * 3 == len(watching.seen)
     for number in range(3):
         chunk = watching.seen[number * per_chunk : (number + 1) * per_chunk]
-        chunk = chunk[::-1] if number % 2 else chunk  # every other chunk begins with the random networks
+        if number % 2:  # every other chunk begins with a random network; the original comes next, the others backwards
+            chunk = [chunk[1], *chunk[:1:-1], chunk[0]]
         words = [q.twin for q in questions(twins, "test", {"active(images=32):simple_grad(at=T)"})]
         first = chunk[0]
         for word, (_, images, targets, noise, other) in zip(words, chunk, strict=True):
@@ -255,3 +257,26 @@ def test_joining_keeps_every_word(setting, asked):
     assert len(both) == sum(len(a) for a in answers)
     assert both["interpreter"].cat.categories.tolist() == ["a", "b"]
     assert both["interpreter"].tolist() == ["b"] * len(answers[0]) + ["a"] * len(answers[1])
+
+
+def test_memory_does_not_grow_with_the_number_of_twins(setting, asked):
+    """Maps of 160 × 160 pixels, 8 at a time: one twin's take 1.6 MB in two polarities, 36 more would take 59 MB."""
+    images = Images("test", torch.rand(16, 3, 160, 160), torch.zeros(16, dtype=torch.int64))
+    model = asked[1][0].model
+
+    def peak(cells):
+        twins = [Twin("original", model), *(Twin("fooled", model, cell=f"cell {k}") for k in range(cells))]
+        tracemalloc.start()
+        rows = interview(setting, noise).rows(twins, images).rows
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert rows["cell"].nunique() == cells + 1  # and the controls, which are of no cell
+        return found
+
+    few, many = peak(4), peak(40)
+    gallery = 36 * 3 * 160 * 160 * 2  # three maps a cell in half precision are part of the answer
+    assert many - few < gallery + 2e6
+
+
+def noise(model, inputs, targets):
+    return np.random.default_rng(0).random((len(inputs), *inputs.shape[2:]), np.float32)

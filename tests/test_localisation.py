@@ -58,7 +58,9 @@ def test_draws_are_averaged_and_chunks_weighed_by_their_images():
     masks = rng.random((5, 6, 6)) > 0.5
     maps = {"a": rng.random((5, 6, 6), np.float32), "b": rng.random((5, 6, 6), np.float32)}
     names, order = ["random", "random", "other"], [maps["a"], maps["b"], maps["a"]]
-    chunks = [localisation.figures(names, [m[part] for m in order], masks[part]) for part in (slice(0, 3), slice(3, 5))]
+    parts = [slice(0, 3), slice(3, 5)]
+    placed = [{k: localisation.figures(m[part], masks[part]) for k, m in enumerate(order)} for part in parts]
+    chunks = [localisation.by_name(names, some) for some in placed]
     found = localisation.summary(chunks)
     assert list(found) == ["random", "other"]
     wanted = np.mean([localisation.mass(m, masks).mean() for m in maps.values()])

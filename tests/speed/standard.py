@@ -29,7 +29,7 @@ from unittest import mock
 
 import torch
 
-from unfooled import asking, building, cost, gathering, localisation, merkle, plugins, records, runner
+from unfooled import asking, building, cost, gathering, localisation, merkle, plugins, records, runner, scoring
 from unfooled.baselines.gradients import SimpleGrad
 from unfooled.baselines.smoothing import SmoothGrad
 from unfooled.suite import Setting
@@ -54,8 +54,8 @@ def watched(part: Part) -> dict[str, list[tuple[object, str]]]:
     return {
         "bare calls": [(type(plugins.build("interpreters", part)), "__call__")],
         "loading twins and images": [(building, "load_twins"), (building, "images"), (gathering, "unit_key")],
-        "checks around the calls": [(asking.Interview, "_ask")],
-        "similarities": [(asking.Interview, "_score")],
+        "checks around the calls": [(asking.Interview, "_maps")],
+        "similarities": [(scoring.Ruler, "of"), (scoring.Ruler, "measure")],
         "localisation": [(localisation, "figures")],
         "hashes of maps": [(merkle, "leaves")],
         "counting passes": [(cost, "measure")],
