@@ -30,6 +30,11 @@ class Unfooled(click.Group):
                 raise
             click.echo(f"unfooled: {error}", err=True)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo(
+                "unfooled: interrupted; what was finished is kept, the same command goes on from there", err=True
+            )
+            ctx.exit(130)
         except OSError as error:
             if ctx.params.get("debug") or error.filename is None:
                 raise
@@ -100,7 +105,7 @@ def run(
 
     The same command resumes a run that was cut off. Exit code 3 when an interpreter failed.
     """
-    from unfooled import runner
+    from unfooled import planning, runner
     from unfooled.progress import bar
     from unfooled.specs import as_part
 
@@ -110,7 +115,7 @@ def run(
         chosen = runner.narrowed(chosen, extra)
     options = runner.Options(jobs, device, store, out, refit)
     if dry_run:
-        click.echo(runner.plan(chosen, extra, options))
+        click.echo(planning.plan(chosen, extra, options, adaptive))
         return
     with bar() as progress:
         made = runner.run(chosen, extra, options, progress, adaptive)

@@ -7,11 +7,13 @@ interpreter computes that interpreter alone.
 from __future__ import annotations
 
 import datetime
+import fcntl
 import importlib.resources
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,22 +80,53 @@ def run(
     What is known of the suite's own stands beside.
     """
     interpreters = tuple(interpreters)
-    suite = _asking(suite, interpreters, options.device)
+    suite = asking_too(suite, interpreters, options.device)
     report = progress or (lambda what, done, total: None)
     store = open_store(options, suite)
+    with _alone(store) if options.refit else nullcontext():
+        return _made(suite, interpreters, store, options, report, extent)
+
+
+@contextmanager
+def _alone(store: Store) -> Iterator[None]:
+    """Nobody else refits this suite at the same time, in the same folder. Raises UnfooledError."""
+    store.root.mkdir(parents=True, exist_ok=True)
+    folder = os.open(store.root, os.O_RDONLY)
+    try:
+        _lock(folder, store.root)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _lock(folder: int, name: Path) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UnfooledError(f"{name}: another --refit of this suite is at work; wait, or name a --store") from None
+
+
+def _made(
+    suite: Suite,
+    interpreters: tuple[Part, ...],
+    store: Store,
+    options: Options,
+    report: Progress,
+    extent: Extent | None,
+) -> Run:
     build(suite, store, options, report)
     outcomes = ask(suite, store, options, report)
     made = gathering.gather(suite, store, options.out, outcomes, _count_run(suite, store_root(options)))
     if extent:
-        attacked = _attacked(suite, interpreters, extent, store)
-        attacks = attack(suite, attacked, extent, options, report)
-        made = gathering.extended(made, suite, attacked, extent, store, attacks)
+        parts = attacked(suite, interpreters, extent, store)
+        attacks = attack(suite, parts, extent, options, report)
+        made = gathering.extended(made, suite, parts, extent, store, attacks)
     if options.refit:
         shutil.rmtree(store.root, ignore_errors=True)
     return made
 
 
-def _attacked(suite: Suite, interpreters: tuple[Part, ...], extent: Extent, store: Store) -> tuple[Part, ...]:
+def attacked(suite: Suite, interpreters: tuple[Part, ...], extent: Extent, store: Store) -> tuple[Part, ...]:
     """The further interpreters, and of the suite's own those whose results are there to compare with; else all."""
     if not interpreters:
         return suite.interpreters
@@ -103,7 +136,7 @@ def _attacked(suite: Suite, interpreters: tuple[Part, ...], extent: Extent, stor
     return *interpreters, *(p for p in there if adaptive.answered(settings, p, extent, store, keys))
 
 
-def _asking(suite: Suite, interpreters: Iterable[Part], device: str) -> Suite:
+def asking_too(suite: Suite, interpreters: Iterable[Part], device: str) -> Suite:
     """The suite with further interpreters, each once. A wrong name, or device, should fail before an hour of work."""
     suite = replace(suite, interpreters=tuple(dict.fromkeys([*suite.interpreters, *interpreters])))
     for part in suite.interpreters:
@@ -243,21 +276,3 @@ def narrowed(suite: Suite, interpreters: tuple[Part, ...]) -> Suite:
         raise UnfooledError("run: --only needs an --interpreter to ask")
     canaries = tuple(p for p in suite.interpreters if gathering.trait(p, "family", "other") == "canary")
     return replace(suite, interpreters=(*interpreters, *canaries))
-
-
-def plan(suite: Suite, interpreters: Iterable[Part], options: Options) -> str:
-    """What a run would find and what it would have to make, in words. What a run would refuse is refused."""
-    suite = _asking(suite, interpreters, options.device)
-    store = open_store(options, suite)
-    lines = [f"{suite.name} version {suite.version}, digest {suite.digest}"]
-    missing = 0
-    for s in suite.settings():
-        keys = [key for kind, key in building.needed(s) if kind == "weights"]
-        found = sum(store.find("weights", key) is not None for key in keys)
-        missing += len(keys) - found
-        lines.append(f"{s.name}: {found} of {len(keys)} networks found, {len(keys) - found} to make")
-    lines.append(
-        f"then {len(suite.interpreters)} interpreters × {len(suite.settings())} settings, {options.jobs} processes"
-    )
-    lines.append("nothing to make" if not missing else f"{missing} networks to make, which takes the most time")
-    return "\n".join(lines)

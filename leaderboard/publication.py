@@ -123,7 +123,8 @@ def _unranked(table: pd.DataFrame) -> list[tuple[str, str]]:
 def _controls(e: Evidence) -> pd.DataFrame:
     """What the controls do to the ranked interpreters, the most stable first."""
     spreads = {"stability (transfer)": e.spread("transfer"), "top re-drawn": e.control("randomised_top"),
-               "another class explained": e.control("wrong_class")}  # fmt: skip
+               "another class explained": e.control("wrong_class"),
+               "another network": e.control("independent")}  # fmt: skip
     noise = e.found.table.set_index("interpreter")["self_noise"]
     order = e.ranked[np.argsort(-spreads["stability (transfer)"].value[e.ranked], kind="stable")]
     return pd.DataFrame(

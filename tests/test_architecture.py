@@ -40,6 +40,7 @@ FLOORS = {
         *("benchmark/runner.py", "benchmark/gathering.py", "benchmark/asking.py", "benchmark/building.py"),
         "benchmark/adaptive.py",
         "benchmark/scoring.py",
+        "benchmark/planning.py",
     ],
     2: [
         *(

@@ -38,6 +38,16 @@ def run(command, tiny, *words):
     return command("run", tiny.file, "--jobs", 1, "--no-report", *words)
 
 
+def test_an_interruption_is_told_in_a_line(monkeypatch):
+    def interrupted(*words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unfooled.runner.prepared", interrupted)
+    done = CliRunner().invoke(main, ["run", "smoke"])
+    assert (done.exit_code, done.stderr.count("\n")) == (130, 1)
+    assert done.stderr.startswith("unfooled: interrupted; ")
+
+
 def test_a_run_prints_its_table_and_where_it_lies(command, tiny):
     done = run(command, tiny)
     assert done.exit_code == 0, done.output

@@ -181,7 +181,7 @@ def test_from_the_command_line(folder, tmp_path):
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
     assert "Settings of the paper but for" in done.stdout
-    assert "nothing to make" in CliRunner().invoke(main, [*words, "--dry-run"]).stdout
+    assert "no network to make" in CliRunner().invoke(main, [*words, "--dry-run"]).stdout
 
 
 def test_what_is_missing_is_said_at_once(folder, tmp_path):

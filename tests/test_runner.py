@@ -15,7 +15,7 @@ import torch
 import yaml
 from tiny_suite import TINY, Tiny
 
-from unfooled import building, gathering, runner, searching
+from unfooled import building, gathering, planning, runner, searching
 from unfooled import suite as suites
 from unfooled.certificates import Gates
 from unfooled.gathering import NothingFinished
@@ -232,14 +232,30 @@ def test_a_device_that_is_not_there(tiny):
 
 
 def test_a_plan_says_what_is_there(tiny, tmp_path):
-    there = runner.plan(tiny.suite, (COUNTED,), tiny.options())
+    there = planning.plan(tiny.suite, (COUNTED,), tiny.options())
     assert "vgg-0: 4 of 4 networks found, 0 to make" in there
     assert "4 interpreters × 1 settings" in there
-    assert there.endswith("nothing to make")
-    nothing = runner.plan(tiny.suite, (), tiny.options(store=tmp_path))
+    assert there.endswith("no network to make")
+    nothing = planning.plan(tiny.suite, (), tiny.options(store=tmp_path))
     assert "0 of 4 networks found, 4 to make" in nothing
-    refit = runner.plan(tiny.suite, (), tiny.options(refit=True))
+    refit = planning.plan(tiny.suite, (), tiny.options(refit=True))
     assert "0 of 4 networks found, 4 to make" in refit
+
+
+def test_a_plan_counts_answers_of_both_tracks(tiny):
+    made = tiny.run()
+    known = len(made.header["interpreters"])
+    there = planning.plan(tiny.suite, (Part("brightness"), Part("deconvnet")), tiny.options(), "quick")
+    assert f"answers: {known} of {known + 2} found, 2 to ask for" in there
+    # a canary is not attacked, and of the suite's own only those that were before
+    assert "against each interpreter itself: 0 of 1 found, 1 to ask for" in there
+
+
+def test_two_refits_of_a_suite_at_once_would_share_a_folder(tiny, tmp_path):
+    options = tiny.options(refit=True, store=tmp_path)
+    store = runner.open_store(options, tiny.suite)
+    with runner._alone(store), pytest.raises(UnfooledError, match="another --refit of this suite is at work"):
+        runner.run(tiny.suite, options=options)
 
 
 def test_only_the_named_and_the_canaries(tiny):
