@@ -6,9 +6,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from torch.nn.modules import module
 from torch.nn.modules.module import register_module_forward_hook
 
 from unfooled import doctor, plugins
+from unfooled.baselines.smoothing import SmoothGrad
 from unfooled.types import Part
 
 
@@ -255,7 +257,8 @@ def test_noise_drawn_from_an_image_is_not_taken_for_a_memory():
 def test_what_it_declares_not_is_suggested():
     said = {f.check: f for f in doctor.examine(honest)}
     assert said["declares"].status == "note"
-    assert "signed = True, stochastic = False" in said["declares"].advice
+    kinds = "gradients or activations or propagation or perturbation or other"
+    assert f"family = {kinds}, signed = True, stochastic = False" in said["declares"].advice
     assert {f.check: f for f in doctor.examine(Declared())}["batches"].status == "note"
 
 
@@ -284,12 +287,85 @@ def test_nothing_is_left_behind():
     assert torch.is_grad_enabled()
 
 
-def test_a_slow_one_is_not_examined_forever(monkeypatch):
-    monkeypatch.setattr(doctor, "PATIENCE", 0.0)
-    findings = doctor.examine(honest)
-    assert findings[-1].check == "speed"
-    assert "no time was left for: leaves model" in findings[-1].seen
-    assert doctor.as_text(findings, "slow").endswith("nothing failed, but it was not examined whole")
+@pytest.mark.parametrize(
+    ("first", "later", "examined"),
+    [
+        (1.0, 1.0, {"leaves model", "looks at model", "batches", "same seed", "random state", "forgets", "declares"}),
+        (3.5, 3.5, {"leaves model", "looks at model"}),
+        (9.0, 9.0, {"leaves model"}),
+        (3.0, 0.01, {*doctor.FURTHER}),
+    ],
+    ids=["slow", "slower", "too slow", "slow to start"],
+)
+def test_a_slow_one_is_examined_as_far_as_time_allows(monkeypatch, first, later, examined):
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def slow(model, inputs, targets):
+        now[0] += later if now[0] else first
+        return gradient(model, inputs, targets)
+
+    findings = doctor.examine(slow)
+    assert {f.check for f in findings} - {"speed"} == {*doctor.VITAL} | examined
+    assert now[0] <= max(first, doctor.PATIENCE)
+    text = doctor.as_text(findings, "slow")
+    if left := [name for name in doctor.FURTHER if name not in examined]:
+        assert f"not examined whole, no time was left for: {', '.join(left)}" in findings[-1].seen
+        assert text.endswith("nothing failed, but it was not examined whole")
+    else:
+        assert text.endswith("fit to be run")
+    assert not doctor.failed(findings)
+
+
+def test_a_faulty_slow_one_fails_and_is_not_examined_whole():
+    findings = [doctor.Finding("batches", "failed", "maps differ"), doctor.Finding("speed", "note", "a call takes 1 s")]
+    assert doctor.as_text(findings, "x").endswith("1 of 1 checks failed, but it was not examined whole")
+
+
+@pytest.mark.parametrize(("dtype", "failing"), [(torch.float16, set()), (torch.float32, {"batches"})])
+def test_rounding_is_judged_by_the_numbers_that_are_answered(dtype, failing):
+    def drifting(model, inputs, targets):
+        return ((1 + 2e-4 * len(inputs)) * gradient(model, inputs, targets)).to(dtype)
+
+    assert {f.check for f in doctor.examine(drifting) if f.status == "failed"} == failing
+
+
+def test_an_answer_in_the_same_memory_every_time_is_read_at_once():
+    memory = {}
+
+    def thrifty(model, inputs, targets):
+        held = memory.setdefault(len(inputs), np.empty(inputs.shape, np.float32))
+        held[:] = gradient(model, inputs, targets).numpy()
+        return held
+
+    findings = doctor.examine(thrifty)
+    assert not doctor.failed(findings), doctor.as_text(findings, "thrifty")
+
+
+def test_a_wrapper_of_what_cannot_be_attacked_is_fit():
+    found = {
+        f.check: f for f in doctor.examine(SmoothGrad(of=Declared(stochastic=True), samples=2), "smoothgrad(of=x)")
+    }
+    assert not doctor.failed(list(found.values()))
+    assert found["attackable"].status == "note"
+    assert found["attackable"].seen.startswith("wraps Declared, which has no create_graph: no model can be fooled")
+
+
+def test_nothing_is_left_behind_where_attacked():
+    def hooking(model, inputs, targets, create_graph=False):
+        if create_graph:
+            register_module_forward_hook(lambda *a: None)
+        return gradient(model, inputs, targets)
+
+    doctor.examine(hooking)
+    assert not module._global_forward_hooks
+
+
+def test_arguments_are_named_where_an_interpreter_raises():
+    (finding,) = doctor.examine(raising, "mine:raising(level=abc)")
+    assert finding.advice.endswith(", and at the arguments of mine:raising(level=abc)")
+    (finding,) = doctor.examine(raising, "mine:raising")
+    assert "arguments" not in finding.advice
 
 
 def test_a_table_puts_advice_below():
