@@ -12,10 +12,11 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Literal, get_args
 
-from unfooled.types import Family, NotAttackable, Part, UnknownPart
+from unfooled.types import Family, NotAttackable, Part, UnfooledError, UnknownPart
 
 Kind = Literal["interpreters", "manipulations", "metrics", "datasets", "models", "adapters"]
 KINDS: tuple[Kind, ...] = ("interpreters", "manipulations", "metrics", "datasets", "models")
@@ -84,7 +85,7 @@ def _from_module(kind: Kind, name: str, module_name: str, attribute: str) -> Cal
         raise UnknownPart(
             f"{kind}: no module {module_name!r} for {name!r}; it must be importable from {cwd} or installed"
         ) from error
-    except Exception as error:  # whatever a user's own file raises while it is read
+    except (Exception, SystemExit) as error:  # whatever a user's own file raises while it is read
         raise UnknownPart(f"{kind}: {raised(repr(module_name), error)} while it was imported; mend it") from error
     found = module
     for step in attribute.split("."):
@@ -100,8 +101,20 @@ def _from_module(kind: Kind, name: str, module_name: str, attribute: str) -> Cal
 def build(kind: Kind, part: Part) -> Callable:
     """The part, built: a class is called with the arguments, a function is bound to them.
 
-    A value that is itself a Part is built first, as the same kind. Raises UnknownPart for an argument not taken.
+    A value that is itself a Part is built first, as the same kind. Raises UnknownPart for an argument not taken, and
+    for whatever a plug-in raises while it is made.
     """
+    try:
+        return _built(kind, part)
+    except UnfooledError:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, OSError) and error.filename is not None:  # the command says which file is missing
+            raise
+        raise UnknownPart(f"{kind}: {raised(part.label, error)} while it was built; mend it") from error
+
+
+def _built(kind: Kind, part: Part) -> Callable:
     target = find(kind, part.use)
     arguments = {k: build(kind, v) if isinstance(v, Part) else v for k, v in part.arguments.items()}
     adapter = isinstance(target, functools.partial)
@@ -143,10 +156,24 @@ def _check_arguments(kind: Kind, name: str, target: Callable, arguments: Mapping
     taken = inspect.signature(target).parameters
     if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
         return
-    for word in arguments:
+    for word, value in arguments.items():
         if word not in taken:
             hint = near_miss(word, taken) or f"; it takes {', '.join(taken) or 'none'}"
             raise UnknownPart(f"{kind}: {name!r} has no argument {word!r}{hint}")
+        _check_type(f"{kind}: {name!r}", taken[word], value)
+
+
+SIMPLE: Mapping[str, type] = {"int": Integral, "float": Real, "bool": Integral, "str": str}
+"""Annotation → what fits it. Other annotations are not looked at."""
+
+
+def _check_type(where: str, parameter: inspect.Parameter, value: object) -> None:
+    """A word where a number belongs would end deep in a library that names neither the part nor the argument."""
+    hint = parameter.annotation
+    wanted = hint if isinstance(hint, str) else getattr(hint, "__name__", "")
+    if wanted in SIMPLE and value is not parameter.default and not isinstance(value, SIMPLE[wanted]):
+        found = f"{parameter.name} is {value!r}, of type {type(value).__name__}"
+        raise UnknownPart(f"{where}: {found}; {wanted} is right")
 
 
 def trait(interpreter: Callable, name: str, default: object) -> object:
@@ -157,13 +184,31 @@ def trait(interpreter: Callable, name: str, default: object) -> object:
 
 
 def attackable(interpreter: Callable, label: str) -> Callable:
-    """The same interpreter with ``create_graph`` switched on. Raises NotAttackable, by name, where it has none."""
+    """The same interpreter with ``create_graph`` switched on.
+
+    Raises NotAttackable, by name, where it, or what it wraps, has none.
+    """
+    if reason := _bars_graph(interpreter):
+        raise NotAttackable(f"{label}: {reason}; a manipulation needs a map that carries a graph to the weights")
     if dataclasses.is_dataclass(interpreter):
-        if "create_graph" in {f.name for f in dataclasses.fields(interpreter)}:
-            return dataclasses.replace(interpreter, create_graph=True)
-    elif "create_graph" in inspect.signature(interpreter).parameters:
-        return functools.partial(interpreter, create_graph=True)
-    raise NotAttackable(f"{label}: has no create_graph; a manipulation needs a map that carries a graph to the weights")
+        return dataclasses.replace(interpreter, create_graph=True)
+    return functools.partial(interpreter, create_graph=True)
+
+
+def _bars_graph(interpreter: Callable) -> str:
+    """Why its map can carry no graph, or an empty string. What it wraps is its field, or its bound argument, ``of``."""
+    if not _takes_graph(interpreter):
+        return "has no create_graph"
+    bound = interpreter.keywords if isinstance(interpreter, functools.partial) else {}
+    inner = bound.get("of", getattr(interpreter, "of", None))
+    reason = _bars_graph(inner) if callable(inner) else ""
+    return f"wraps {getattr(inner, '__name__', type(inner).__name__)}, which {reason}" if reason else ""
+
+
+def _takes_graph(interpreter: Callable) -> bool:
+    if dataclasses.is_dataclass(interpreter):
+        return "create_graph" in {f.name for f in dataclasses.fields(interpreter)}
+    return "create_graph" in inspect.signature(interpreter).parameters
 
 
 def raised(label: str, error: BaseException) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.backends import cudnn
+from torch.nn.modules import module
 
 from unfooled.types import UnfooledError
 
@@ -28,7 +31,20 @@ SETTINGS: Mapping[str, tuple[Callable[[], object], Callable]] = {
     "torch.is_grad_enabled()": (torch.is_grad_enabled, torch.set_grad_enabled),
     "torch.get_default_dtype()": (torch.get_default_dtype, torch.set_default_dtype),
     "torch.get_num_threads()": (torch.get_num_threads, torch.set_num_threads),
+    "torch.get_deterministic_debug_mode()": (
+        torch.get_deterministic_debug_mode,
+        lambda mode: torch.use_deterministic_algorithms(mode > 0, warn_only=mode == 1),
+    ),
+    **{
+        f"torch.backends.cudnn.{flag}": (partial(getattr, cudnn, flag), partial(setattr, cudnn, flag))
+        for flag in ("enabled", "benchmark", "deterministic", "allow_tf32")
+    },
 }
+
+GLOBAL_HOOKS = tuple(
+    sorted(n for n, held in vars(module).items() if n.startswith("_global") and "hook" in n and isinstance(held, dict))
+)
+"""Where torch keeps the hooks that run on every module of every model, whoever is asked next included."""
 
 
 @contextmanager
@@ -39,8 +55,8 @@ def untouched(
 
     Watched: weights and buffers by value, gradients, hooks, training and ``requires_grad`` flags, submodules, a patched
     ``forward``, the settings of torch's own layers; of the tensors values, gradients and flags; torch's grad mode,
-    default dtype and thread count. Whatever was changed is put back in any case. Raises TouchedModel, naming what was
-    changed, unless the block raised by itself.
+    default dtype, thread count, determinism, cuDNN flags and global module hooks. Whatever was changed is put back in
+    any case. Raises TouchedModel, naming what was changed, unless the block raised by itself.
     """
     before = snapshot(model, inputs=inputs, targets=targets)
     try:
@@ -61,6 +77,8 @@ def snapshot(model: nn.Module, **tensors: Tensor | None) -> Snapshot:
         tuple(_ModuleState.of(path or "the model", module) for path, module in model.named_modules()),
         tuple(_TensorState.of(name, t) for name, t in {**kept, **named}.items()),
         {name: get() for name, (get, _) in SETTINGS.items()},
+        {name: dict(getattr(module, name)) for name in GLOBAL_HOOKS},
+        module._global_is_full_backward_hook,
     )
 
 
@@ -71,6 +89,9 @@ class Snapshot:
     modules: tuple[_ModuleState, ...]
     tensors: tuple[_TensorState, ...]
     settings: Mapping[str, object]
+    global_hooks: Mapping[str, dict]
+    full_backward: bool | None
+    """what kind the global backward hooks are; it stays set after they were properly removed, so it is no change"""
 
     def changes(self) -> list[str]:
         """What differs now, in words, grouped by kind: ``gradients of conv.weight, conv.bias and 4 more``."""
@@ -79,7 +100,9 @@ class Snapshot:
             for kind in state.changes():
                 found.setdefault(kind, []).append(state.name)
         settings = [name for name, (get, _) in SETTINGS.items() if get() != self.settings[name]]
-        return [f"{kind} {_some(names)}" for kind, names in found.items()] + settings
+        hooks = [name for name, held in self.global_hooks.items() if dict(getattr(module, name)) != held]
+        everywhere = [f"hooks on all modules ({', '.join(hooks)})"] if hooks else []
+        return [f"{kind} {_some(names)}" for kind, names in found.items()] + settings + everywhere
 
     def restore(self) -> None:
         """Put everything back."""
@@ -88,6 +111,12 @@ class Snapshot:
         for name, (get, put) in SETTINGS.items():
             if get() != self.settings[name]:
                 put(self.settings[name])
+        for name, held in self.global_hooks.items():
+            now = getattr(module, name)  # the same dict stays: handles point to it
+            if dict(now) != held:
+                now.clear()
+                now.update(held)
+        module._global_is_full_backward_hook = self.full_backward
 
 
 def _some(names: list[str], most: int = 3) -> str:

@@ -80,6 +80,13 @@ class Cheats:
         return torch.rand(len(inputs), 8, 8)
 
 
+class Unmade:
+    """Cannot be built."""
+
+    def __init__(self):
+        raise AttributeError("no card")
+
+
 @dataclass(frozen=True)
 class Draws:
     """Noise from torch's global stream."""

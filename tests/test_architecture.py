@@ -51,6 +51,7 @@ FLOORS = {
             "benchmark/manipulations/*",
         ),
         *("benchmark/catalogue.py", "benchmark/doctor.py", "benchmark/patient.py", "baselines/*"),
+        "benchmark/symptoms.py",
     ],
     1: [
         *("benchmark/metrics/*", "benchmark/datasets/*", "benchmark/models.py", "benchmark/blocks.py"),

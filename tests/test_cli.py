@@ -252,9 +252,12 @@ def test_debug_shows_where_it_came_from(command):
 
 def test_the_doctor_sends_nobody_fit_away(command):
     assert command("doctor", "simple_grad").exit_code == 0
-    sick = command("doctor", "mischief:touches_weights")
-    assert sick.exit_code == 1
-    assert "Traceback" not in sick.output
+    for name, said in (("touches_weights", "changed the values of"), ("leaves", "raised SystemExit: 0")):
+        sick = command("doctor", f"mischief:{name}")
+        assert sick.exit_code == 1
+        assert said in sick.output
+        assert "Traceback" not in sick.output
+    refused(command("doctor", "mischief:Unmade"), "interpreters: mischief:Unmade: raised AttributeError: no card (")
 
 
 def process(*words, cwd, **environment):

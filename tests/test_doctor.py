@@ -6,8 +6,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from torch.nn.modules import module
+from torch.nn.modules.module import register_module_forward_hook
 
 from unfooled import doctor, plugins
+from unfooled.baselines.smoothing import SmoothGrad
 from unfooled.types import Part
 
 
@@ -77,7 +80,7 @@ def edges(model, inputs, targets):
 
 
 def weights_only(model, inputs, targets):
-    first = next(model.parameters()).flatten()[:432].reshape(1, 12, 36)
+    first = next(model.parameters()).flatten()[:400].reshape(1, 20, 20)
     return (1 + targets[:, None, None]) * first
 
 
@@ -127,11 +130,64 @@ class Declared:
         return gradient(model, inputs + 0.01 * torch.randn_like(inputs), targets)
 
 
+def leaving(model, inputs, targets):
+    raise SystemExit(0)
+
+
+def two_arguments(model, inputs):
+    return inputs
+
+
+class Module(torch.nn.Module):
+    def forward(self, model, inputs):
+        return inputs
+
+
+def changed(how):
+    """The gradient, answered in another form."""
+    return lambda model, inputs, targets: how(gradient(model, inputs, targets))
+
+
+def hooked_everywhere(model, inputs, targets):
+    register_module_forward_hook(lambda *a: None)
+    return gradient(model, inputs, targets)
+
+
+def deterministic(model, inputs, targets):
+    torch.use_deterministic_algorithms(True)
+    return gradient(model, inputs, targets)
+
+
+def seeding_afresh(model, inputs, targets):
+    torch.seed()
+    np.random.seed()
+    return gradient(model, inputs, targets)
+
+
+class Blending:
+    """Some of the map first seen, the rest of the true one."""
+
+    def __init__(self, share):
+        self.share, self.seen = share, {}
+
+    def __call__(self, model, inputs, targets):
+        maps = gradient(model, inputs, targets).numpy()
+        keys = [(image.numpy().tobytes(), int(target)) for image, target in zip(inputs, targets, strict=True)]
+        first = np.stack([self.seen.setdefault(key, m.copy()) for key, m in zip(keys, maps, strict=True)])
+        return self.share * first + (1 - self.share) * maps
+
+
+def class_alone(model, inputs, targets):
+    """Sees of the model which class it predicts, and nothing else."""
+    right = model(inputs).argmax(1) == targets
+    return inputs * (1 + targets + 7 * right)[:, None, None, None]
+
+
 FAULTS = {
     "raises": (raising, {"shapes"}, "raised RuntimeError: no such layer"),
     "a list": (a_list, {"shapes"}, "answered with list"),
-    "one map for all": (one_map, {"shapes"}, "answered (1, 3, 32, 32) for 3 images"),
-    "nan": (nan, {"finite"}, "3 of 3 maps hold NaN"),
+    "one map for all": (one_map, {"shapes"}, "answered (1, 3, 32, 32) for 4 images"),
+    "nan": (nan, {"finite"}, "4 of 4 maps hold NaN"),
     "zero": (zero, {"says something"}, "all maps are constant"),
     "gradients left": (training, {"leaves model"}, "gradients of"),
     "a hook left": (hooked, {"leaves model"}, "hooks on the model"),
@@ -142,10 +198,26 @@ FAULTS = {
     "no model": (edges, {"looks at model"}, "the same map for another network"),
     "no input": (weights_only, {"looks at input"}, "the same map for other images"),
     "no target": (largest, {"looks at target"}, "the same map for another target"),
-    "batch mean": (mixed, {"batches"}, "one by one, maps differ"),
-    "remembers": (Remembering(), {"forgets", "memory"}, "the map of the model it was seen with"),
+    "batch mean": (mixed, {"batches"}, "in another batch, maps differ"),
+    "remembers": (Remembering(), {"forgets", "memory"}, "gets 100 % of the map of the model it was seen with"),
     "hoards": (Hoarding(), {"memory"}, "KiB of tensors more after every call"),
     "no graph": (detached, {"attackable"}, "without a graph to the weights"),
+    "exits": (leaving, {"shapes"}, "raised SystemExit: 0"),
+    "two arguments": (two_arguments, {"shapes"}, "cannot be called as (model, inputs, targets): "),
+    "a module of two arguments": (Module(), {"shapes"}, "cannot be called as (model, inputs, targets): "),
+    "channels last": (changed(lambda m: m.permute(0, 2, 3, 1)), {"shapes"}, "answered (4, 32, 32, 3) for 4 images"),
+    "flattened": (changed(lambda m: m.flatten(2)), {"shapes"}, "maps of 3 × 1024 have another aspect"),
+    "half the image": (changed(lambda m: m[:, :, :16]), {"shapes"}, "maps of 16 × 32 have another aspect"),
+    "channels first of all": (changed(lambda m: m.transpose(0, 1)), {"shapes"}, "answered (3, 4, 32, 32) for 4 images"),
+    "complex": (changed(torch.fft.fft2), {"shapes"}, "answered with complex numbers"),
+    "objects": (changed(lambda m: m.numpy().astype(object)), {"shapes"}, "an array of object that torch cannot read"),
+    "no data": (changed(lambda m: m.to("meta")), {"shapes"}, "answered on the device meta"),
+    "one image squeezed": (changed(lambda m: m.squeeze(0)), {"batches"}, "answered (3, 32, 32) for 1 images"),
+    "a hook on all modules": (hooked_everywhere, {"leaves model"}, "hooks on all modules (_global_forward_hooks)"),
+    "determinism": (deterministic, {"leaves model"}, "torch.get_deterministic_debug_mode()"),
+    "seeds afresh": (seeding_afresh, {"random state"}, "leaves the global stream of torch, numpy elsewhere"),
+    "remembers much": (Blending(0.9), {"forgets"}, "gets 90 % of the map"),
+    "hears the prediction alone": (class_alone, {"past prediction"}, "another network that predicts the same class"),
     "not said to be stochastic": (Declared(stochastic=False), {"declares"}, "another seed gives another map"),
     "not said to be signed": (Declared(signed=False), {"declares"}, "some values are negative"),
 }
@@ -172,10 +244,21 @@ def test_an_honest_interpreter_is_fit(interpreter):
     assert doctor.as_text(findings, "mine").endswith("fit to be run")
 
 
+def test_noise_drawn_from_an_image_is_not_taken_for_a_memory():
+    def hashed(model, inputs, targets):
+        streams = [torch.Generator().manual_seed(hash(image.numpy().tobytes()) % 2**31) for image in inputs]
+        noise = torch.stack([torch.randn(inputs.shape[1:], generator=stream) for stream in streams])
+        return gradient(model, inputs + 0.1 * noise, targets)
+
+    findings = doctor.examine(hashed)
+    assert not doctor.failed(findings), doctor.as_text(findings, "hashed")
+
+
 def test_what_it_declares_not_is_suggested():
     said = {f.check: f for f in doctor.examine(honest)}
     assert said["declares"].status == "note"
-    assert "signed = True, stochastic = False" in said["declares"].advice
+    kinds = "gradients or activations or propagation or perturbation or other"
+    assert f"family = {kinds}, signed = True, stochastic = False" in said["declares"].advice
     assert {f.check: f for f in doctor.examine(Declared())}["batches"].status == "note"
 
 
@@ -204,12 +287,85 @@ def test_nothing_is_left_behind():
     assert torch.is_grad_enabled()
 
 
-def test_a_slow_one_is_not_examined_forever(monkeypatch):
-    monkeypatch.setattr(doctor, "PATIENCE", 0.0)
-    findings = doctor.examine(honest)
-    assert findings[-1].check == "speed"
-    assert "no time was left for: leaves model" in findings[-1].seen
-    assert doctor.as_text(findings, "slow").endswith("not all was examined")
+@pytest.mark.parametrize(
+    ("first", "later", "examined"),
+    [
+        (1.0, 1.0, {"leaves model", "looks at model", "batches", "same seed", "random state", "forgets", "declares"}),
+        (3.5, 3.5, {"leaves model", "looks at model"}),
+        (9.0, 9.0, {"leaves model"}),
+        (3.0, 0.01, {*doctor.FURTHER}),
+    ],
+    ids=["slow", "slower", "too slow", "slow to start"],
+)
+def test_a_slow_one_is_examined_as_far_as_time_allows(monkeypatch, first, later, examined):
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def slow(model, inputs, targets):
+        now[0] += later if now[0] else first
+        return gradient(model, inputs, targets)
+
+    findings = doctor.examine(slow)
+    assert {f.check for f in findings} - {"speed"} == {*doctor.VITAL} | examined
+    assert now[0] <= max(first, doctor.PATIENCE)
+    text = doctor.as_text(findings, "slow")
+    if left := [name for name in doctor.FURTHER if name not in examined]:
+        assert f"not examined whole, no time was left for: {', '.join(left)}" in findings[-1].seen
+        assert text.endswith("nothing failed, but it was not examined whole")
+    else:
+        assert text.endswith("fit to be run")
+    assert not doctor.failed(findings)
+
+
+def test_a_faulty_slow_one_fails_and_is_not_examined_whole():
+    findings = [doctor.Finding("batches", "failed", "maps differ"), doctor.Finding("speed", "note", "a call takes 1 s")]
+    assert doctor.as_text(findings, "x").endswith("1 of 1 checks failed, but it was not examined whole")
+
+
+@pytest.mark.parametrize(("dtype", "failing"), [(torch.float16, set()), (torch.float32, {"batches"})])
+def test_rounding_is_judged_by_the_numbers_that_are_answered(dtype, failing):
+    def drifting(model, inputs, targets):
+        return ((1 + 2e-4 * len(inputs)) * gradient(model, inputs, targets)).to(dtype)
+
+    assert {f.check for f in doctor.examine(drifting) if f.status == "failed"} == failing
+
+
+def test_an_answer_in_the_same_memory_every_time_is_read_at_once():
+    memory = {}
+
+    def thrifty(model, inputs, targets):
+        held = memory.setdefault(len(inputs), np.empty(inputs.shape, np.float32))
+        held[:] = gradient(model, inputs, targets).numpy()
+        return held
+
+    findings = doctor.examine(thrifty)
+    assert not doctor.failed(findings), doctor.as_text(findings, "thrifty")
+
+
+def test_a_wrapper_of_what_cannot_be_attacked_is_fit():
+    found = {
+        f.check: f for f in doctor.examine(SmoothGrad(of=Declared(stochastic=True), samples=2), "smoothgrad(of=x)")
+    }
+    assert not doctor.failed(list(found.values()))
+    assert found["attackable"].status == "note"
+    assert found["attackable"].seen.startswith("wraps Declared, which has no create_graph: no model can be fooled")
+
+
+def test_nothing_is_left_behind_where_attacked():
+    def hooking(model, inputs, targets, create_graph=False):
+        if create_graph:
+            register_module_forward_hook(lambda *a: None)
+        return gradient(model, inputs, targets)
+
+    doctor.examine(hooking)
+    assert not module._global_forward_hooks
+
+
+def test_arguments_are_named_where_an_interpreter_raises():
+    (finding,) = doctor.examine(raising, "mine:raising(level=abc)")
+    assert finding.advice.endswith(", and at the arguments of mine:raising(level=abc)")
+    (finding,) = doctor.examine(raising, "mine:raising")
+    assert "arguments" not in finding.advice
 
 
 def test_a_table_puts_advice_below():

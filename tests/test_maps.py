@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unfooled.maps import finish, min_max, reduce_channels, resize, says_nothing
+from unfooled.maps import finish, min_max, misfit, reduce_channels, resize, says_nothing
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -112,3 +112,68 @@ def test_finish_gives_what_metrics_take():
     assert maps.flags.c_contiguous
     expected = resize(raw.detach().abs().sum(1), (8, 8)).numpy()
     np.testing.assert_allclose(maps, expected, rtol=1e-6)  # rounded to float32 before the sum of three
+
+
+@pytest.mark.parametrize(
+    ("shape", "image"),
+    [
+        ((4, 3, 32, 32), (32, 32)),
+        ((4, 32, 32), (32, 32)),
+        ((4, 64, 1, 1), (32, 32)),
+        ((4, 8, 8), (32, 32)),
+        ((4, 1, 4, 3), (33, 25)),
+        ((4, 1, 5, 4), (33, 25)),
+        ((4, 2, 4), (33, 100)),
+        ((4, 1, 1), (33, 100)),
+        ((4, 64, 128), (32, 64)),
+    ],
+)
+def test_maps_of_whole_images_fit(shape, image):
+    images = torch.zeros(4, 3, *image)
+    assert misfit(torch.zeros(shape), images) == ""
+    assert misfit(np.zeros(shape, np.float16), images) == ""
+
+
+@pytest.mark.parametrize(
+    ("shape", "image", "advice"),
+    [
+        ((4, 32, 32, 3), (32, 32), "move the channels to axis 1"),
+        ((4, 33, 25, 3), (33, 25), "move the channels to axis 1"),
+        ((4, 3, 1024), (32, 32), "return a tensor or array"),
+        ((4, 3, 16, 32), (32, 32), "return a tensor or array"),
+        ((4, 3, 100, 33), (33, 100), "return a tensor or array"),
+        ((4, 3, 0, 0), (32, 32), "return a tensor or array"),
+        ((3, 4, 32, 32), (32, 32), "return a tensor or array"),
+        ((3, 32, 32), (32, 32), "return a tensor or array"),
+        ((4, 1, 3, 32, 32), (32, 32), "return a tensor or array"),
+        ((4, 32), (32, 32), "return a tensor or array"),
+        ((), (32, 32), "return a tensor or array"),
+    ],
+)
+def test_a_misfit_is_described_with_what_would_be_right(shape, image, advice):
+    said, _, right = misfit(torch.zeros(shape), torch.zeros(4, 3, *image)).partition("; ")
+    assert said.startswith(f"answered {shape} for 4 images of 3 × {image[0]} × {image[1]}")
+    assert right.startswith(advice)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ([1, 2], "answered with list; return a tensor"),
+        ((torch.zeros(4, 8, 8),), "answered with tuple; return a tensor"),
+        (np.zeros((4, 8, 8), object), "answered with an array of object that torch cannot read ("),
+        (np.zeros((4, 8, 8))[:, ::-1], "answered with an array of float64 that torch cannot read (At least one stride"),
+        (np.zeros((4, 8, 8), ">f4"), "answered with an array of >f4 that torch cannot read ("),
+        (torch.zeros(4, 8, 8, dtype=torch.complex64), "answered with complex numbers (torch.complex64); return real"),
+        (np.zeros((4, 8, 8), complex), "answered with complex numbers (torch.complex128); return real"),
+        (torch.zeros(4, 8, 8, device="meta"), "answered on the device meta; return maps on the images' device, cpu"),
+        (torch.zeros(4, 8, 8).to_sparse(), "answered with a tensor that is not dense (torch.sparse_coo); return"),
+    ],
+)
+def test_numbers_that_cannot_be_read_are_a_misfit(raw, said):
+    assert misfit(raw, torch.zeros(4, 3, 32, 32)).startswith(said)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float64])
+def test_all_real_numbers_fit(dtype):
+    assert misfit(torch.ones(4, 8, 8, dtype=dtype), torch.zeros(4, 3, 32, 32)) == ""

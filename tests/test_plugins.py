@@ -11,6 +11,8 @@ import torch
 
 from unfooled import plugins, suite
 from unfooled.baselines.gradients import SimpleGrad
+from unfooled.baselines.perturbation import MeaningfulPerturbation
+from unfooled.baselines.smoothing import BetaSmoothing, SmoothGrad
 from unfooled.types import NotAttackable, Part, UnknownPart
 
 VGG = EntryPoint("vgg", "unfooled.models:vgg", "unfooled.models")
@@ -34,8 +36,18 @@ class Picky:
         if level > 3:
             raise ValueError("level is above 3")
 
+class Broken:
+    def __init__(self, how):
+        if how == "exits":
+            raise SystemExit(0)
+        raise {"key": KeyError, "attribute": AttributeError, "os": OSError}[how]("no luck")
+
 number = 3
 """
+
+
+def bound_around(model, inputs, targets, of=None, create_graph=False):
+    return of(inputs)
 
 
 @pytest.fixture
@@ -45,6 +57,7 @@ def mine(tmp_path, monkeypatch):
     (tmp_path / "needs_more.py").write_text("import a_library_that_is_not_there\n")
     (tmp_path / "does_not_parse.py").write_text("def f(:\n")
     (tmp_path / "raises.py").write_text("\nraise RuntimeError('no card')\n")
+    (tmp_path / "is_a_script.py").write_text("import sys\nsys.exit(0)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     yield
@@ -91,6 +104,11 @@ def test_every_catalogue_name_loads(kind):
             "interpreters: 'Pytorch-Grad-CAM:GradCAM' is no package.module:Name; did you mean 'pytorch_grad_cam'?",
         ),
         ("interpreters", "does_not_parse:f", "interpreters: 'does_not_parse': raised SyntaxError: "),
+        (
+            "interpreters",
+            "is_a_script:f",
+            "interpreters: 'is_a_script': raised SystemExit: 0 (is_a_script.py:2) while it was ",
+        ),
         (
             "interpreters",
             "raises:f",
@@ -174,12 +192,37 @@ def test_parts_among_the_arguments_are_built_first():
             "interpreters: my_methods:Picky: Picky.__init__() missing 1 required positional arg",
         ),
         (Part("smoothgrad", {"of": Part("grad_kam")}), "interpreters: no 'grad_kam'; did you mean 'grad_cam'?"),
+        (
+            Part("smoothgrad", {"samples": "1e1"}),
+            "interpreters: 'smoothgrad': samples is '1e1', of type str; int is right",
+        ),
+        (
+            Part("my_methods:Method", {"sharpness": None}),
+            "interpreters: 'my_methods:Method': sharpness is None, of type NoneType; float is right",
+        ),
+        *(
+            (
+                Part("my_methods:Broken", {"how": how}),
+                f"interpreters: my_methods:Broken(how={how}): raised {error} (my_methods.py:{line}) while it was built",
+            )
+            for how, error, line in [
+                ("key", "KeyError: 'no luck'", 25),
+                ("attribute", "AttributeError: no luck", 25),
+                ("os", "OSError: no luck", 25),
+                ("exits", "SystemExit: 0", 24),
+            ]
+        ),
     ],
 )
 def test_arguments_that_are_not_taken_end_in_one_line(mine, part, line):
     with pytest.raises(UnknownPart) as unknown:
         plugins.build("interpreters", part)
     assert str(unknown.value).startswith(line)
+
+
+def test_an_argument_of_a_fitting_type_is_taken(mine):
+    assert plugins.build("interpreters", Part("my_methods:Method", {"sharpness": 2})).sharpness == 2
+    assert plugins.build("interpreters", Part("simple_grad", {"create_graph": True})).create_graph is True
 
 
 def test_check_says_it_without_building(mine):
@@ -214,3 +257,22 @@ def test_who_cannot_be_attacked_is_named():
     for given in (Plain(), lambda model, inputs, targets: inputs):
         with pytest.raises(NotAttackable, match=r"^mine: has no create_graph; "):
             plugins.attackable(given, "mine")
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "said"),
+    [
+        (SmoothGrad(of=MeaningfulPerturbation()), "wraps MeaningfulPerturbation, which has no create_graph; "),
+        (
+            SmoothGrad(of=BetaSmoothing(of=MeaningfulPerturbation())),
+            "wraps BetaSmoothing, which wraps MeaningfulPerturbation, which has no create_graph; ",
+        ),
+        (functools.partial(bound_around, of=len), "wraps len, which has no create_graph; "),
+    ],
+    ids=["a wrapper", "a wrapper of one", "a function"],
+)
+def test_a_wrapper_of_what_cannot_be_attacked_is_named_whole(wrapper, said):
+    with pytest.raises(NotAttackable) as refused:
+        plugins.attackable(wrapper, "smoothgrad(of=mine)")
+    assert str(refused.value).startswith(f"smoothgrad(of=mine): {said}")
+    assert plugins.attackable(SmoothGrad(of=BetaSmoothing()), "smoothgrad(of=beta_smoothing)").create_graph

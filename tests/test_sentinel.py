@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules import module
 
 from unfooled import sentinel
 
@@ -37,6 +38,21 @@ TOUCHES = {
     "gradients of inputs": lambda net, x: setattr(x, "grad", torch.ones_like(x)),
     "torch.is_grad_enabled()": lambda net, x: torch.set_grad_enabled(False),
     "torch.get_default_dtype()": lambda net, x: torch.set_default_dtype(torch.float64),
+    "torch.get_deterministic_debug_mode()": lambda net, x: torch.use_deterministic_algorithms(True, warn_only=True),
+    "torch.backends.cudnn.benchmark": lambda net, x: setattr(torch.backends.cudnn, "benchmark", True),
+    "torch.backends.cudnn.allow_tf32": lambda net, x: setattr(torch.backends.cudnn, "allow_tf32", False),
+    "hooks on all modules (_global_forward_pre_hooks)": lambda net, x: module.register_module_forward_pre_hook(
+        lambda layer, given: (given[0] + 1,)
+    ),
+    "hooks on all modules (_global_forward_hooks)": lambda net, x: module.register_module_forward_hook(
+        lambda layer, given, out: out + 1
+    ),
+    "hooks on all modules (_global_backward_hooks)": lambda net, x: module.register_module_full_backward_hook(
+        lambda *a: None
+    ),
+    "_global_parameter_registration_hooks": lambda net, x: module.register_module_parameter_registration_hook(
+        lambda *a: None
+    ),
 }
 
 
@@ -53,12 +69,16 @@ def test_names_what_was_touched_and_puts_it_back(net, named):
     x = whole[:2]
     before = whole.clone()
     logits = net(x)
+    kind = module._global_is_full_backward_hook
     with pytest.raises(sentinel.TouchedModel) as caught, sentinel.untouched(net, x, who="mine"):
         TOUCHES[named](net, x)
     assert str(caught.value).startswith("mine: changed ")
     assert named in str(caught.value)
     assert torch.is_grad_enabled()
     assert torch.get_default_dtype() == torch.float32
+    assert torch.get_deterministic_debug_mode() == 0
+    assert module._global_is_full_backward_hook is kind
+    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32) == (False, True)
     assert torch.equal(whole, before)  # a chunk is a view of the images; these must come back too
     assert torch.equal(net(x), logits)
     with sentinel.untouched(net, x):  # nothing is left of it
@@ -75,6 +95,19 @@ def test_reading_the_model_is_no_touch(net):
         net(leaf).sum().backward()
         for handle in handles:
             handle.remove()
+
+
+def test_a_users_global_hook_stays_and_a_kind_that_is_left_is_no_touch(net):
+    kept = module.register_module_forward_hook(lambda *a: None)
+    try:
+        with sentinel.untouched(net):
+            module.register_module_full_backward_hook(lambda *a: None).remove()
+        with pytest.raises(sentinel.TouchedModel, match="_global_forward_hooks"), sentinel.untouched(net):
+            kept.remove()
+        assert kept.id in module._global_forward_hooks
+    finally:
+        kept.remove()
+    assert not module._global_forward_hooks
 
 
 def test_nan_weights_are_themselves(net):

@@ -107,6 +107,14 @@ BAD = [
     (at("interpreters", 0, value="grad_cma"), "interpreters: no 'grad_cma'; did you mean 'grad_cam'?"),
     (at("cells", 0, "against", value="gradeint"), "interpreters: no 'gradeint'; "),
     (at("cells", 0, "manipulation", value="locatoin"), "manipulations: no 'locatoin'; did you mean 'location'?"),
+    (
+        at("cells", 0, "against", value={"use": "smoothgrad", "of": "meaningful_perturbation", "samples": 2}),
+        "smoothgrad(of=meaningful_perturbation, samples=2): wraps MeaningfulPerturbation, which has no create_graph; ",
+    ),
+    (
+        at("cells", 0, "against", value={"use": "smoothgrad", "sigma": "1e-1"}),
+        "interpreters: 'smoothgrad': sigma is '1e-1', of type str; float is right",
+    ),
     (at("metrics", 0, value="spaerman"), "metrics: no 'spaerman'; did you mean 'spearman'?"),
     (at("dataset", value="scense"), "datasets: no 'scense'; did you mean 'scenes'?"),
     (at("architectures", 0, "model", value="vgg19"), "models: no 'vgg19'; did you mean 'vgg'?"),
