@@ -146,14 +146,9 @@ class Interview:
         return {polarity: maps.finish(raw, polarity, size) for polarity in suite.polarities}
 
     def _checked(self, raw: object, images: Tensor, question: Question) -> Tensor:
-        n = len(images)
-        if not isinstance(raw, (Tensor, np.ndarray)):
-            raise BrokenAnswer(f"{self.label}: answered with {type(raw).__name__}; a tensor or an array is right")
-        raw = torch.as_tensor(raw)
-        if raw.dim() not in (3, 4) or len(raw) != n:
-            raise BrokenAnswer(
-                f"{self.label}: answered {tuple(raw.shape)} for {n} images; ({n}, c, h, w) or ({n}, h, w) is right"
-            )
+        if complaint := maps.misfit(raw, images):
+            raise BrokenAnswer(f"{self.label}: {complaint}")
+        raw, n = torch.as_tensor(raw), len(images)
         broken = int((~raw.isfinite().flatten(1).all(1)).sum())
         if broken and question.twin == "original":
             raise BrokenAnswer(f"{self.label}: {broken} of {n} maps of the original hold NaN or infinity")

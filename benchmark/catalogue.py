@@ -33,5 +33,6 @@ def _entry(kind: str, name: str) -> dict[str, object]:
     }
     if kind == "interpreters":
         entry |= {t: plugins.trait(found, t, None) for t in ("family", "signed", "stochastic")}
+        entry["canary"] = entry["family"] == "canary"
         entry["attackable"] = "create_graph" in entry["arguments"]
     return entry

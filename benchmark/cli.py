@@ -167,13 +167,20 @@ def list_(kind: str, as_json: bool) -> None:
         return
     width = max((len(e["name"]) for e in found), default=0)
     for entry in found:
-        click.echo(f"{entry['name']:<{width}}  {entry['summary']}")
+        canary = "(canary) " if entry.get("canary") else ""
+        click.echo(f"{entry['name']:<{width}}  {canary}{entry['summary']}")
 
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--by", type=click.Choice(["manipulation", "model", "metric", "cell"]), help="Broken down.")
-@click.option("--polarity", type=click.Choice(["absolute", "signed"]), default="absolute", show_default=True)
+@click.option(
+    "--by",
+    type=click.Choice(["manipulation", "model", "metric", "cell", "choice", "cost"]),
+    help="Broken down; choice: ranks under every way to score, of either polarity; cost: beside what a map takes.",
+)
+@click.option(
+    "--polarity", type=click.Choice(["absolute", "signed"]), help="Maps with or without sign.  [default: absolute]"
+)
 @click.option(
     "--at", type=click.Choice(["input", "T"]), default="input", show_default=True, help="Maps of which layer."
 )
@@ -181,19 +188,29 @@ def list_(kind: str, as_json: bool) -> None:
 @click.option("--csv", "form", flag_value="csv", help="As CSV.")
 @click.option("--latex", "form", flag_value="latex", help="As LaTeX.")
 @click.option("--json", "form", flag_value="json", help="As JSON.")
-def show(run: Path, by: str | None, polarity: str, at: str, form: str | None) -> None:
+def show(run: Path, by: str | None, polarity: str | None, at: str, form: str | None) -> None:
     """Print the tables of a RUN, a run's folder or its rows.parquet."""
     from unfooled import records
-    from unfooled.leaderboard import ranking, tables
+    from unfooled.leaderboard import tables
 
-    made = records.load(run)
-    if by is None:
-        frame = ranking.scores(made.rows, made.header, polarity=polarity, at=at)
-    else:
-        frame = ranking.by(made.rows, made.header, by, polarity=polarity, at=at)
+    if by == "choice" and polarity:
+        raise click.UsageError("--by choice ranks maps of either polarity; leave --polarity out")
+    frame = _table(records.load(run), by, polarity or "absolute", at)
     if frame.empty:
         raise records.RunError(f"{run}: nobody in it answers with maps at {at}; --at is input or T")
     click.echo(tables.PRINTERS[form or "text"](frame))
+
+
+def _table(made: object, by: str | None, polarity: str, at: str) -> object:
+    """The frame of a run that ``--by`` names; all of it where nothing is named."""
+    from unfooled.leaderboard import multiverse, ranking
+
+    if by == "choice":
+        return multiverse.rank_ranges(multiverse.multiverse(made.rows, made.header, at=at))
+    if by not in (None, "cost"):
+        return ranking.by(made.rows, made.header, by, polarity=polarity, at=at)
+    table = ranking.scores(made.rows, made.header, polarity=polarity, at=at)
+    return ranking.costs(table) if by else table
 
 
 @main.command()

@@ -14,7 +14,7 @@ from unfooled import figures, gallery
 from unfooled.figures import Drawing
 from unfooled.findings import CERTIFICATE, Findings
 from unfooled.gallery import AIMS, Shelf
-from unfooled.leaderboard import tables
+from unfooled.leaderboard import multiverse, tables
 from unfooled.records import Run
 from unfooled.store import publish
 
@@ -118,6 +118,7 @@ def render(found: Findings, shelves: list[Shelf], shown: Mapping[str, Shown]) ->
         ranked=ranked(found.table),
         csv=_data_uri("text/csv", tables.as_csv(found.table)),
         details=table_of(found.table[[c for c in DETAILS if found.table[c].notna().any()]]),
+        choices=ranked(multiverse.rank_ranges(found.ranks)),
         others={_kind(frame): ranked(frame) for frame in found.others},
         certificates=certificates(found),
         interpreters=interpreters(header),
@@ -129,7 +130,7 @@ def render(found: Findings, shelves: list[Shelf], shown: Mapping[str, Shown]) ->
 
 
 def ranked(frame: pd.DataFrame) -> Table:
-    """A ``ranking.scores`` table."""
+    """A ``ranking.scores`` table, or another that has a caption."""
     return table_of(frame, tables.caption(frame))
 
 
@@ -145,13 +146,9 @@ def table_of(frame: pd.DataFrame, caption: str = "") -> Table:
         headings=list(words.columns),
         numeric=[h in known and known[h].digits is not None for h in words.columns],
         rows=words.to_numpy().tolist(),
-        meanings={h: _meaning(known[h]) for h in words.columns if h in known},
+        meanings={h: known[h].explained for h in words.columns if h in known},
         caption=caption,
     )
-
-
-def _meaning(column: tables.Column) -> str:
-    return f"{column.meaning} ({column.range})" if column.range and column.range != "any" else column.meaning
 
 
 def certificates(found: Findings) -> Table:

@@ -34,13 +34,23 @@ class Column:
         low, high = ("" if end is None else f"{end:g}" for end in (self.low, self.high))
         return f"{low} to {high}" if low and high else f"{low} or more" if low else f"{high} or less" if high else "any"
 
+    @property
+    def explained(self) -> str:
+        """What it means, with its range, as every legend says it."""
+        return f"{self.meaning} ({self.range})" if self.range else self.meaning
 
-def _stability(name: str, meaning: str) -> tuple[Column, Column, Column]:
+
+def _stability(name: str, meaning: str) -> tuple[Column, ...]:
     ends = (
         Column(f"{name}_{end}", f"{name} {end}", f"{word} end of its 95 % interval", "↑", digits=2)
         for end, word in (("low", "lower"), ("high", "upper"))
     )
-    return Column(name, name, meaning, "↑", digits=3), *ends
+    over = "settings that it is over; 1: its interval, if it has one, is over that one's images only; 0: undefined"
+    return (
+        Column(name, name, meaning, "↑", digits=3),
+        *ends,
+        Column(f"{name}_settings", f"{name} settings", over, low=0, digits=0),
+    )
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -92,11 +102,19 @@ COLUMNS: tuple[Column, ...] = (
     Column("forward", "forward", "forward passes per image", "↓", 0, unit="passes", digits=1),
     Column("backward", "backward", "backward passes per image", "↓", 0, unit="passes", digits=1),
     Column("memory", "memory", "activations held for a way back, per image", "↓", 0, unit="MiB", digits=1),
+    Column(
+        "seconds",
+        "seconds",
+        "time per image on the machine of the run; no measure on others",
+        "↓",
+        0,
+        unit="s",
+        digits=4,
+    ),
     Column("manipulation", "manipulation", "what fooled the model"),
     Column("model", "model", "the architecture"),
     Column("metric", "metric", "the similarity"),
     Column("cell", "cell", "manipulation and the interpreter it was made against"),
-    Column("settings", "settings", "how many settings the interval is over; 1: over its images only", digits=0),
     Column("range", "range", "honest − randomised similarity", "↑", digits=3),
     Column(
         "range_low", "range low", "its one-sided 95 % lower bound; under 0.1 the metric does not count", "↑", digits=3
@@ -107,10 +125,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("difference", "difference", "transfer of the first less that of the second", digits=3),
     Column("low", "low", "lower end of its 95 % interval", digits=3),
     Column("high", "high", "upper end of its 95 % interval", digits=3),
-    Column("best_rank", "best rank", "over all specifications", "↓", 1, digits=0),
-    Column("median_rank", "median rank", "over all specifications", "↓", 1, digits=1),
-    Column("worst_rank", "worst rank", "over all specifications", "↓", 1, digits=0),
-    Column("specifications", "specifications", "ways to score under which it is ranked", "↑", 0, digits=0),
+    Column("best_rank", "best rank", "over all specifications that rank it", "↓", 1, digits=0),
+    Column("median_rank", "median rank", "over all specifications that rank it", "↓", 1, digits=1),
+    Column("worst_rank", "worst rank", "over all specifications that rank it", "↓", 1, digits=0),
+    Column("specifications", "specifications", "ways to score that rank it", "↑", 0, digits=0),
     Column("p", "p", "of the paired t test over settings", low=0, high=1, digits=4),
     Column("p_holm", "p (Holm)", "the same, corrected for all pairs", low=0, high=1, digits=4),
 )

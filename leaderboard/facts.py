@@ -13,7 +13,8 @@ from unfooled.leaderboard import stability as st
 from unfooled.leaderboard.blocks import Block
 from unfooled.leaderboard.stability import Study
 
-COST = ("forward", "backward", "memory")
+COST = ("forward", "backward", "memory", "seconds")
+"""columns of what a map costs, as headers name them; NaN where a header does not tell one"""
 
 
 def beside(what: Study, member: Mapping[str, np.ndarray], counted: np.ndarray) -> pd.DataFrame:

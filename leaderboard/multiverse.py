@@ -51,7 +51,7 @@ def multiverse(rows: pd.DataFrame, header: Mapping[str, object], *, at: str = "i
 
     The index has the levels ``polarity``, ``metric`` and ``variant``; the first row of a polarity is the headline's. A
     metric whose range is not surely 0.1 gives no rank; the mean needs two thirds of its metrics. Columns stand in the
-    order of their median rank.
+    order of their median rank. The frame's ``attrs``: at, conditional (one setting) and canaries.
     """
     labels = sorted(rows.loc[(rows["at"] == at).to_numpy(), "metric"].unique())
     polarities = sorted(rows["polarity"].unique())
@@ -59,7 +59,11 @@ def multiverse(rows: pd.DataFrame, header: Mapping[str, object], *, at: str = "i
     ranks = pd.DataFrame([rank for p in polarities for rank in _of_polarity(rows, header, at, p, labels, found)])
     keys = [(s.polarity, s.metric, s.variant) for s in found]
     ranks.index = pd.MultiIndex.from_tuples(keys, names=["polarity", "metric", "variant"])
-    return ranks[ranks.median().sort_values(kind="stable").index]
+    ranks = ranks[ranks.median().sort_values(kind="stable").index]
+    known = header.get("interpreters", {})
+    canaries = [i for i in ranks if known.get(i, {}).get("family") == "canary"]
+    ranks.attrs = {"at": at, "conditional": rows["setting"].nunique() == 1, "canaries": canaries}
+    return ranks
 
 
 def _of_polarity(rows, header, at, polarity, labels, found) -> Iterator[pd.Series]:
@@ -76,6 +80,23 @@ def _of_polarity(rows, header, at, polarity, labels, found) -> Iterator[pd.Serie
 
 
 def rank_ranges(ranks: pd.DataFrame) -> pd.DataFrame:
-    """A multiverse → per interpreter its best, median and worst rank, and in how many specifications it is ranked."""
+    """A multiverse → per interpreter its best, median and worst rank, and in how many specifications it is ranked.
+
+    Specifications that rank fewer than two are left out. The frame's ``attrs``: those of the multiverse, and
+    ``choices``: level → what there is to choose, ``variant`` naming each varied metric; ``specifications``: how many.
+    """
+    ranks = ranks[ranks.notna().sum(axis=1) > 1]
     found = {"best_rank": ranks.min(), "median_rank": ranks.median(), "worst_rank": ranks.max()}
-    return pd.DataFrame(found).assign(specifications=ranks.notna().sum()).rename_axis("interpreter").reset_index()
+    frame = pd.DataFrame(found).assign(specifications=ranks.notna().sum()).rename_axis("interpreter").reset_index()
+    frame.attrs = {**ranks.attrs, "choices": _choices(ranks.index), "specifications": len(ranks)}
+    return frame
+
+
+def _choices(specified: pd.MultiIndex) -> dict[str, list[str]]:
+    # A single metric's variant is one label; a mean's is all of its variants in one word.
+    single = [(p, m, v) for p, m, v in specified if m != MEAN]
+    return {
+        "polarity": list(dict.fromkeys(p for p, _, _ in specified)),
+        "metric": list(dict.fromkeys(m for _, m, _ in specified)),
+        "variant": list(dict.fromkeys(v for _, _, v in single if v)),
+    }

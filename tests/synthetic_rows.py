@@ -50,6 +50,8 @@ class World:
     setting_sd: float = 0.05
     own_sd: float = 0.05
     """setting × interpreter"""
+    model_sd: float = 0.0
+    """architecture × interpreter: what the settings of one architecture have in common"""
     cell_sd: float = 0.05
     image_sd: float = 0.2
     noise_sd: float = 0.1
@@ -82,16 +84,23 @@ def header(world: World) -> dict:
     }
 
 
+def model_effects(world: World, seed: int = 0) -> dict[tuple[str, str], float]:
+    """(architecture, label) → how far it moves the interpreter's stability in ``rows`` of the same seed."""
+    rng = np.random.default_rng([seed, 1])  # a stream of its own, so that worlds without such effects keep their rows
+    pairs = product(dict.fromkeys(m for _, m in world.settings), (t.label for t in world.truths))
+    return {pair: world.model_sd * rng.standard_normal() for pair in pairs}
+
+
 def rows(world: World, seed: int = 0) -> pd.DataFrame:
     """The run's rows; every similarity = floor + span × (stability + effects) + noise."""
     rng = np.random.default_rng(seed)
-    parts = []
-    for (setting, _), polarity in product(world.settings, world.polarities):
+    parts, of_model = [], model_effects(world, seed)
+    for (setting, model), polarity in product(world.settings, world.polarities):
         shared = world.setting_sd * rng.standard_normal()
         for split in sorted({s for _, _, s in world.cells()}):
             image_effect = world.image_sd * rng.standard_normal(world.images)
             for truth in world.truths:
-                own = shared + world.own_sd * rng.standard_normal()
+                own = shared + world.own_sd * rng.standard_normal() + of_model[model, truth.label]
                 words = {"setting": setting, "split": split, "interpreter": truth.label, "at": truth.at}
                 parts.append(
                     (words | {"polarity": polarity}, *_similarities(world, truth, split, own, image_effect, rng))

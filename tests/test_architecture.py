@@ -34,6 +34,7 @@ FLOORS = {
             "leaderboard/paired.py",
         ),
         *("leaderboard/verdicts.py", "leaderboard/columns.py", "leaderboard/tables.py", "leaderboard/__init__.py"),
+        *("leaderboard/layout.py", "leaderboard/captions.py", "leaderboard/terminal.py", "leaderboard/latex.py"),
         *("leaderboard/change_tables.py", "leaderboard/names.py"),
     ],
     3: [

@@ -1,5 +1,6 @@
 """The commands: what they print where, their exit codes, and one line for whatever the user can mend."""
 
+import csv
 import json
 import os
 import subprocess
@@ -226,18 +227,30 @@ def test_lists(command, kind):
     assert plain.exit_code == machine.exit_code == 0
     entries = json.loads(machine.stdout)
     assert [line.split()[0] for line in plain.stdout.splitlines()] == [e["name"] for e in entries]
+    marked = {line.split()[0] for line in plain.stdout.splitlines() if "  (canary) " in line}
+    canaries = {"brightness", "centre_blob", "constant", "gated_edges", "memoiser", "random_map", "sobel"}
+    assert marked == {e["name"] for e in entries if e.get("canary")} == (canaries if kind == "interpreters" else set())
 
 
-@pytest.mark.parametrize("form", [[], ["--md"], ["--csv"], ["--latex"], ["--json"], ["--by", "metric"]])
-def test_show_has_a_form_for_everyone(command, tiny, form):
+@pytest.mark.parametrize("by", [None, "manipulation", "model", "metric", "cell", "choice", "cost"])
+def test_show_has_a_form_for_everyone(command, tiny, by):
     where = run(command, tiny).stdout.split("run:")[1].split()[0]
-    done = command("show", where, *form)
-    assert done.exit_code == 0, done.output
-    assert done.stdout.strip()
-    if form == ["--json"]:
-        json.loads(done.stdout)
-    if form == ["--csv"]:
-        assert len({line.count(",") for line in done.stdout.strip().splitlines()[:1]}) == 1
+    for form in ([], ["--md"], ["--csv"], ["--latex"], ["--json"]):
+        done = command("show", where, *form, *(["--by", by] if by else []))
+        assert done.exit_code == 0, done.output
+        assert "cam" in done.stdout
+        if form == ["--json"]:
+            data = json.loads(done.stdout)
+            assert len(data["rows"][0]) == len(data["columns"])
+        if form == ["--csv"]:
+            assert len({len(line) for line in csv.reader(done.stdout.strip().splitlines())}) == 1
+
+
+def test_show_by_choice_takes_no_polarity(command, tiny):
+    where = run(command, tiny).stdout.split("run:")[1].split()[0]
+    done = command("show", where, "--by", "choice", "--polarity", "signed")
+    assert done.exit_code == 2
+    assert "--by choice ranks maps of either polarity; leave --polarity out" in done.stderr
 
 
 def test_show_says_where_nobody_answers(command, tiny):

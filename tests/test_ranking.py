@@ -102,6 +102,23 @@ def test_adaptive_is_the_worst_manipulation_and_counts_nowhere_else(run, table):
     pd.testing.assert_series_equal(without["attacked"], table["attacked"])
 
 
+def test_each_number_tells_over_how_many_settings_it_is(run):
+    frame, about = run
+    there = frame["setting"].isin(["vgg-0", "vgg-1", "vgg-2"])
+    gone = (frame["interpreter"] == "cam") & frame["setting"].isin(["vgg-0", "vgg-1", "resnet-0", "densenet-2"])
+    fewer = frame[(there | ~frame["cell"].str.contains("|", regex=False)) & ~gone]
+    columns = ["transfer_settings", "attacked_settings", "adaptive_settings"]
+    table = ranking.scores(fewer, about).set_index("interpreter")[columns]
+    assert table.loc["gradient"].tolist() == [9, 9, 3]
+    assert table.loc["cam"].tolist() == [5, 5, 0]
+    assert table.loc["sobel"].tolist() == [0, 0, 0]  # undefined
+    shown = ranking.by(fewer, about, "manipulation").set_index(["interpreter", "manipulation"])
+    assert set(shown.loc["cam", "transfer_settings"]) == {5}
+    assert set(shown.loc["lrp", "transfer_settings"]) == {9}
+    by_model = ranking.by(fewer, about, "model").set_index(["interpreter", "model"])["transfer_settings"]
+    assert by_model.loc["cam"].to_dict() == {"densenet": 2, "resnet": 2, "vgg": 1}
+
+
 def test_the_worst_cell_is_the_least_of_the_breakdown_by_cell(run, table):
     cells = ranking.by(*run, "cell").assign(value=lambda f: f["transfer"].fillna(f["attacked"]))
     own = cells[(cells["interpreter"] == "cam") & ~cells["cell"].str.contains("|", regex=False)]

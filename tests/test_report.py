@@ -16,7 +16,7 @@ from synthetic_rows import CANARIES, Truth, World
 
 from unfooled import findings, gallery, records, report
 from unfooled.findings import Findings
-from unfooled.leaderboard import ranking, tables
+from unfooled.leaderboard import captions, multiverse, ranking, tables
 
 EVIL = '<script>alert("x")</script>'
 VOID = {"meta", "img", "br", "link", "input"}
@@ -131,6 +131,19 @@ def test_the_table_is_the_table(run, page):
         assert word in page.words
     csv = next(a["href"] for t, a in page.tags if t == "a" and "download" in a)
     assert base64.b64decode(csv.split(",")[1]).decode() == tables.as_csv(expected)
+
+
+def test_the_legend_gives_the_range_of_every_column_as_the_text_does(run, page):
+    for line in captions.legend(ranking.scores(run.rows, run.header)):
+        assert line.partition(": ")[2] in page.words
+    assert "where its own family was attacked (any)" in page.words
+
+
+def test_the_ranks_under_every_choice_stand_below_their_figure(run, page):
+    ranges = multiverse.rank_ranges(Findings(run).ranks)
+    below = page.words.partition("Best, median and worst rank of every interpreter")[2]
+    assert tables.caption(ranges) in below
+    assert " ".join(" ".join(row) for row in tables.shown(ranges).to_numpy()) in below
 
 
 def test_absent_figures_say_why(page):
