@@ -33,6 +33,10 @@ def flat(model, inputs, targets):
     return torch.zeros(len(inputs))
 
 
+def channels_last(model, inputs, targets):
+    return inputs.movedim(1, 3)
+
+
 def not_a_map(model, inputs, targets):
     return [inputs]
 

@@ -12,6 +12,7 @@ from scipy import stats
 from unfooled import asking, building, plugins, records, runner
 from unfooled.asking import BrokenAnswer, Interview, Question, questions
 from unfooled.building import Images
+from unfooled.maps import WANTED
 from unfooled.sentinel import TouchedModel
 from unfooled.types import Part, Twin
 
@@ -150,9 +151,14 @@ def test_maps_of_another_twin_that_are_not_finite_are_silent(setting, asked):
 @pytest.mark.parametrize(
     ("interpreter", "line"),
     [
-        (mischief.wrong_shape, "mine: answered (9, 4, 4) for 8 images; (8, c, h, w) or (8, h, w) is right"),
-        (mischief.flat, "mine: answered (8,) for 8 images; (8, c, h, w) or (8, h, w) is right"),
-        (mischief.not_a_map, "mine: answered with list; a tensor or an array is right"),
+        (mischief.wrong_shape, f"mine: answered (9, 4, 4) for 8 images of 3 × 32 × 32; {WANTED}"),
+        (mischief.flat, f"mine: answered (8,) for 8 images of 3 × 32 × 32; {WANTED}"),
+        (mischief.not_a_map, f"mine: answered with list; {WANTED}"),
+        (
+            mischief.channels_last,
+            "mine: answered (8, 32, 32, 3) for 8 images of 3 × 32 × 32, and maps of 32 × 3 have another "
+            "aspect than the images; move the channels to axis 1: (n, c, h, w)",
+        ),
         (mischief.nan, "mine: 8 of 8 maps of the original hold NaN or infinity"),
     ],
 )
@@ -189,7 +195,7 @@ def test_answers_may_be_arrays_of_any_resolution_and_channels(setting, asked):
     splits, twins = asked
 
     def array(model, inputs, targets):
-        return np.random.default_rng(0).random((len(inputs), 2, 5, 9))
+        return np.random.default_rng(0).random((len(inputs), 2, 5, 5))
 
     rows = interview(setting, array).rows(twins, splits[0]).rows
     assert (rows.query("twin == 'honest' and metric == 'mse'")["value"] == 1).all()
