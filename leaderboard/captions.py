@@ -48,10 +48,9 @@ def _over(frame: pd.DataFrame) -> str:
         return "the images of one setting, conditional on it. One network ranks nobody"
     if not most:
         return ""
-    if most < about["settings"]:
-        # Parts of a run, each with its own settings, as the architectures of a breakdown by model.
+    if about.get("by") == "model":
         return "the images of one setting each" if most == 1 else f"{_range(least, most)} settings each"
-    some = _range(least, most) + (f" of {most}" if least < most else "")
+    some = _range(least, most) + (f" of {about['settings']}" if least < about["settings"] else "")
     if not about["architectures"]:
         return f"{some} settings"
     kinds = _count(about["architectures"], "architecture")

@@ -200,6 +200,10 @@ def test_a_caption_tells_how_many_settings_each_column_is_over(run):
     table = ranking.scores(frame[~((frame["interpreter"] == "cam") & (frame["setting"] == "a-1"))], about)
     assert "over 2 to 3 of 3 networks of 2 architectures" in tables.caption(table)
     assert tables.caption(ranking.by(frame, about, "model")).endswith("over 1 to 2 settings each.")
+    fewer = frame[frame["setting"] != "a-1"]
+    kept = frame[(frame["setting"] != "a-1") | (frame["twin"] == "randomised")]
+    assert "over 2 networks of 2 architectures" in tables.caption(ranking.scores(fewer, about))
+    assert "over 2 of 3 networks of 2 architectures" in tables.caption(ranking.scores(kept, about))
     nameless = {**about, "settings": {name: {} for name in about["settings"]}}
     assert tables.caption(ranking.scores(frame, nameless)).endswith("; 95 % intervals over 3 settings.")
 
