@@ -39,6 +39,8 @@ def as_part(text: str) -> Part:
         return part({"use": use, **{key: yaml.safe_load(value) for key, _, value in pairs}})
     except yaml.YAMLError as error:
         raise SuiteError(f"{text}: an argument is not YAML; name?samples=32&sigma=0.2 is right") from error
+    except ValueError as error:  # an argument called ``use``, or one that is no part where one belongs
+        raise SuiteError(f"{text}: {error}") from error
 
 
 def _names_a_part(argument: str, value: object) -> bool:
