@@ -151,7 +151,7 @@ class Lime:
     stochastic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        cutting.check(self.segments, self.side)
+        cutting.check(self)
 
     @property
     def where(self) -> str:

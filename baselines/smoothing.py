@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unfooled import plugins
+from unfooled.baselines import settings
 from unfooled.baselines.gradients import SimpleGrad
 from unfooled.baselines.hooks import declared
 from unfooled.baselines.passes import accumulate, image_streams
@@ -32,6 +33,9 @@ class _Around:
     signed = declared(lambda self: plugins.trait(self.of, "signed", True))
     stochastic = declared(lambda self: plugins.trait(self.of, "stochastic", False))
 
+    def __post_init__(self) -> None:
+        settings.interpreter(self, "of")
+
     def inner(self, create_graph: bool) -> Interpreter:
         """The wrapped interpreter. Raises NotAttackable where it cannot carry the graph that is asked for."""
         return plugins.attackable(self.of, type(self.of).__name__) if create_graph else self.of
@@ -46,7 +50,13 @@ def _noise(inputs: Tensor, samples: int) -> Iterator[Tensor]:
 class _Noisy(_Around):
     samples: int
     sigma: float
+    chunk: int
     create_graph: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        settings.whole(self, "samples", "chunk")
+        settings.number(self, "sigma", least=0)
 
     def noisy_maps(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """(which images, which samples) → maps of noisy copies; to be called for all of them, in order."""
@@ -130,6 +140,10 @@ class BetaSmoothing(_Around):
 
     beta: float = 10.0
     create_graph: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        settings.number(self, "beta", above=0)
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         with softened(model, self.beta):
