@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unfooled import plugins
+from unfooled import plugins, seeding
 from unfooled.baselines import settings
 from unfooled.baselines.gradients import SimpleGrad
 from unfooled.baselines.hooks import declared
@@ -41,10 +41,10 @@ class _Around:
         return plugins.attackable(self.of, type(self.of).__name__) if create_graph else self.of
 
 
-def _noise(inputs: Tensor, samples: int) -> Iterator[Tensor]:
-    """N(0, 1) noise (c, h, w) for every image in turn, all its samples; one image's is held at a time."""
-    for stream in image_streams(inputs):
-        yield from torch.randn(samples, *inputs.shape[1:], generator=stream)
+def _noise(streams: Sequence[torch.Generator], samples: int, shape: torch.Size) -> Iterator[Tensor]:
+    """N(0, 1) noise of one image's shape for every image in turn, all its samples; one image's is held at a time."""
+    for stream in streams:
+        yield from torch.randn(samples, *shape, generator=stream)
 
 
 class _Noisy(_Around):
@@ -60,13 +60,44 @@ class _Noisy(_Around):
 
     def noisy_maps(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """(which images, which samples) → maps of noisy copies; to be called for all of them, in order."""
-        inner, noise = self.inner(self.create_graph), _noise(inputs, self.samples)
+        noise = _noise(image_streams(inputs), self.samples, inputs.shape[1:])
+        ask = functools.partial(self.inner(self.create_graph), model)
+        ask = _by_sample(ask) if plugins.trait(self.of, "stochastic", False) else _whatever_sample(ask)
 
-        def maps(image: Tensor, _: Tensor) -> Tensor:
+        def maps(image: Tensor, sample: Tensor) -> Tensor:
             copies = inputs[image] + self.sigma * torch.stack(list(itertools.islice(noise, len(image)))).to(inputs)
-            return torch.as_tensor(inner(model, copies, targets[image]), device=inputs.device)
+            return ask(copies, targets[image], sample)
 
         return maps
+
+
+Asked = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(noisy images, their targets, which samples they are) → maps"""
+
+
+def _whatever_sample(ask: Callable) -> Asked:
+    return lambda copies, targets, sample: torch.as_tensor(ask(copies, targets), device=copies.device)
+
+
+def _by_sample(ask: Callable) -> Asked:
+    """For an interpreter that draws: sample k of every image is asked in stream k, however the copies are cut.
+
+    One number is taken from torch's global stream. The map of an image then depends on its sample alone, as far as
+    under one seed the interpreter itself gives an image the same map in whatever batch.
+    """
+    seed = int(torch.randint(2**62, ()))
+    plain = _whatever_sample(ask)
+
+    def asked(copies: Tensor, targets: Tensor, sample: Tensor) -> Tensor:
+        maps, order = [], []
+        for k in sample.unique().tolist():
+            some = (sample == k).nonzero()[:, 0]
+            with seeding.forked("sample", seed, k):
+                maps.append(plain(copies[some], targets[some], sample[some]))
+            order.append(some)
+        return torch.cat(maps)[torch.cat(order).argsort()]
+
+    return asked
 
 
 @dataclass(frozen=True)
@@ -75,7 +106,9 @@ class SmoothGrad(_Noisy):
 
     The noise is N(0, sigma²) in pixel units, [0, 1]; the copies are not clipped. Maps are as the wrapped interpreter
     returns them. Under one global seed of torch an image gets the same map in whatever batch it comes (see
-    ``passes.image_streams``). Raises NotAttackable where ``create_graph`` is asked of an interpreter that has none.
+    ``passes.image_streams``); an interpreter that itself draws gets a stream of its own for each sample. Memory is
+    bounded by ``chunk`` images (with ``create_graph`` the graph of all samples is kept). Raises NotAttackable where
+    ``create_graph`` is asked of an interpreter that has none.
     """
 
     samples: int = 16
@@ -94,7 +127,7 @@ class SmoothGrad(_Noisy):
 class VarGrad(_Noisy):
     """The variance of an interpreter's maps over noisy copies of the image (Adebayo et al. 2018, 1810.03307): ≥ 0.
 
-    Divides by ``samples``. Noise as SmoothGrad's, the same copies under the same seed.
+    Divides by ``samples``. Noise, streams and memory as SmoothGrad's, the same copies under the same seed.
     """
 
     samples: int = 16
