@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from unfooled import plugins, seeding
 from unfooled.baselines import settings
 from unfooled.baselines.gradients import SimpleGrad
 from unfooled.baselines.hooks import declared
 from unfooled.baselines.passes import accumulate, image_streams
-from unfooled.types import Interpreter
+from unfooled.types import Interpreter, UnfooledError
 
 _PLAIN = SimpleGrad()
 
@@ -150,17 +151,50 @@ class VarGrad(_Noisy):
         return (square - mean.square()).clamp(min=0).to(inputs.dtype)
 
 
+class _Softening(TorchFunctionMode):
+    """Within the block, ReLU is softplus_β, whether a module, a function or a method is called."""
+
+    def __init__(self, beta: float):
+        super().__init__()
+        self.beta = beta
+        self.met = False
+
+    def __torch_function__(
+        self, operation: Callable, types: object, args: tuple = (), kwargs: Mapping[str, object] | None = None
+    ) -> object:
+        if getattr(operation, "__name__", "") not in ("relu", "relu_"):
+            return operation(*args, **(kwargs or {}))
+        return self._soft(*args, **(kwargs or {}))
+
+    def _soft(self, input: Tensor, inplace: bool = False) -> Tensor:
+        self.met = True
+        return F.softplus(input, beta=self.beta)
+
+
+def _softly(beta: float, forward: Callable, *args: object) -> object:
+    # The mode stands around the model and not around the interpreter: the innermost mode is asked first, so that an
+    # interpreter with one of its own meets softplus and never learns of the ReLU.
+    with _Softening(beta) as softening:
+        answer = forward(*args)
+    if not softening.met:
+        raise UnfooledError("beta smoothing: the model calls no ReLU; only a network with ReLUs can be softened")
+    return answer
+
+
 @contextmanager
 def softened(model: nn.Module, beta: float) -> Iterator[None]:
-    """Within the block every ``nn.ReLU`` of the model is softplus_β; a ReLU called as a function stays as it is."""
-    rectifiers = [m for m in model.modules() if isinstance(m, nn.ReLU)]
+    """Within the block every ReLU that a call of the model meets is softplus_β. Raises UnfooledError if there is none.
+
+    Like other interpreters, it takes ``F.relu(x, inplace=True)`` by its answer and leaves x as it is.
+    """
+    before = vars(model).get("forward")
+    model.forward = functools.partial(_softly, beta, model.forward)  # no closure: a copy of the model calls its own
     try:
-        for module in rectifiers:
-            module.forward = functools.partial(F.softplus, beta=beta)
         yield
     finally:
-        for module in rectifiers:
-            vars(module).pop("forward", None)
+        del model.forward
+        if before is not None:
+            model.forward = before
 
 
 @dataclass(frozen=True)
@@ -168,7 +202,8 @@ class BetaSmoothing(_Around):
     """An interpreter asked about the network with softplus_β for ReLU: a defence (Dombrowski et al. 2019).
 
     softplus_β(z) = log(1 + e^{βz}) / β. The smaller β, the smoother the network and its maps; β → ∞ is ReLU itself.
-    Every network of ``unfooled.models`` has its ReLUs as modules. The model is as it was afterwards, errors included.
+    ReLUs are found as modules, functions and methods. The model is as it was afterwards, errors included. Raises
+    UnfooledError for a network without ReLU, which it would leave as it is.
     """
 
     beta: float = 10.0
