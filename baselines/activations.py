@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unfooled.baselines import settings
 from unfooled.baselines.hooks import Captured, activation_at_target, leaf, target_logits
 from unfooled.baselines.passes import accumulate
 from unfooled.baselines.slopes import Guided, Slopes
+from unfooled.types import Family
 
 
 class _AboveT(Slopes):
@@ -37,7 +39,7 @@ class _GradientCAM:
     """ReLU(Σ_k weights ⊙ A^k), (n, 1, s, s) at T's resolution, ≥ 0, not scaled."""
 
     at: ClassVar[str] = "input"
-    family: ClassVar[str] = "activations"
+    family: ClassVar[Family] = "activations"
     signed: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
     create_graph: bool
@@ -112,9 +114,12 @@ class ScoreCAM:
     create_graph: bool = False
 
     at: ClassVar[str] = "input"
-    family: ClassVar[str] = "activations"
+    family: ClassVar[Family] = "activations"
     signed: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        settings.whole(self, "chunk")
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         with torch.set_grad_enabled(self.create_graph):
@@ -148,7 +153,7 @@ class GuidedGradCAM:
     create_graph: bool = False
 
     at: ClassVar[str] = "input"
-    family: ClassVar[str] = "activations"
+    family: ClassVar[Family] = "activations"
     signed: ClassVar[bool] = True
     stochastic: ClassVar[bool] = False
 

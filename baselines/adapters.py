@@ -23,6 +23,9 @@ from unfooled.types import Family, UnknownPart
 _PERTURBING = ("Ablation", "Permutation", "Occlusion", "Lime", "KernelShap", "Shapley")
 _PROPAGATING = ("DeepLift", "LRP", "GuidedBackprop", "Deconvolution")
 _STOCHASTIC = ("Permutation", "Lime", "KernelShap", "GradientShap", "ShapleyValueSampling", "NoiseTunnel")
+_BY_BATCH = ("GradientShap", "NoiseTunnel", "Lime", "KernelShap")
+"""what Captum draws for an image depends on its place in the batch"""
+_BY_SKLEARN = ("Lime", "KernelShap")
 
 
 def captum(name: str, *, layer: str | None = None, inner: Captum | str | None = None, **arguments: object) -> Captum:
@@ -31,7 +34,8 @@ def captum(name: str, *, layer: str | None = None, inner: Captum | str | None = 
     ``layer`` ("T", the default of layer methods, or a dotted path) is for layer methods, ``inner`` for NoiseTunnel. All
     other arguments go to the constructor or to ``attribute``, whichever takes them. A number as ``baselines`` is a grey
     image, where Captum wants a tensor; a number as ``feature_mask`` is the side of a grid of features. Captum's own
-    defaults hold, so LayerGradCam wants ``relu_attributions=True`` to be Grad-CAM.
+    defaults hold, so LayerGradCam wants ``relu_attributions=True`` to be Grad-CAM; but Lime fits by the authors' ridge
+    (α = 1), since Captum's lasso answers with zeros on a small network (its issues 679 and 1008).
 
     Raises UnknownPart for a missing library, an unknown method or argument, or a required argument that is missing.
     """
@@ -85,25 +89,29 @@ class Captum:
         methods = foreign.classes(attr, attr.Attribution)
         usable = {n: c for n, c in methods.items() if not n.startswith(("Neuron", "LLM", "Remote", "LimeBase"))}
         usable["NoiseTunnel"] = attr.NoiseTunnel
-        return foreign.member("captum", usable, self.name)
+        return foreign.member("captum", {n: c for n, c in usable.items() if _explains_images(c)}, self.name)
 
     def check(self) -> None:
         """Raise UnknownPart for what Captum would not take."""
         foreign.check_arguments(self.where, self.arguments, self._class, self._class.attribute)
         if self.layer is not None and not self._on_layer:
             raise UnknownPart(f"{self.where}: looks at no layer; leave out layer={self.layer!r}")
-        if (self.name == "NoiseTunnel") != (self.inner is not None):
-            raise UnknownPart(f"{self.where}: inner is the method that NoiseTunnel wraps; only and always it takes one")
+        foreign.check_layer(self.where, self.layer)
+        if (self.name == "NoiseTunnel") != isinstance(self.inner, Captum):
+            raise UnknownPart(f"{self.where}: inner is the method of captum that NoiseTunnel wraps; only and always it "
+                              "takes one")  # fmt: skip
+        if self.name in _BY_SKLEARN:
+            foreign.library(self.where, "sklearn", "scikit-learn")
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         own, grad = foreign.own_copy(model), self.family != "perturbation"
         images = inputs.detach().clone().requires_grad_(grad)
         if "LRP" in self.name:
-            _give_rules(own)
+            give_rules(own)
         with foreign.quietly(grad):
-            if "GradientShap" not in self.name:
+            if not any(word in self.name for word in _BY_BATCH):
                 return self._attribute(own, images, targets)
-            # Its draws depend on the batch; asked one by one from the same stream, an image's map does not.
+            # Asked one by one from the same stream, an image's map does not depend on the batch.
             seed, maps = foreign.stream_seed(), []
             for i in range(len(images)):
                 with seeding.forked(seed):
@@ -123,25 +131,40 @@ class Captum:
         if self.inner:
             return self._class(self.inner._build(model))
         made_of = foreign.accepted(self.arguments, self._class)
+        if self.name == "Lime":
+            made_of.setdefault("interpretable_model", _ridge())
         if self._on_layer:
             path = foreign.target_layer(self.where, model) if self.layer in (None, "T") else self.layer
             made_of["layer"] = foreign.submodule(self.where, model, path)
         return self._class(model, **made_of)
 
-    def _call_arguments(self, model: nn.Module, images: Tensor) -> dict[str, object]:
-        given = {} if self.inner is None else self.inner._call_arguments(model, images)
+    def _call_arguments(self, model: nn.Module, images: Tensor, greys: int = 2) -> dict[str, object]:
+        """``greys``: how many images a number as ``baselines`` becomes, where a method takes a distribution."""
+        given = {} if self.inner is None else self.inner._call_arguments(model, images, 1)  # repeated for every sample
         given |= foreign.accepted(self.arguments, self._class.attribute)
         parameters = inspect.signature(self._class.attribute).parameters
         if self.layer in (None, "T") and "attribute_to_layer_input" in parameters:
             given.setdefault("attribute_to_layer_input", True)  # T is the input of its layer
         if isinstance(given.get("baselines"), (int, float)) and "Shap" in self.name and self.name != "KernelShap":
-            given["baselines"] = images.new_full((2, *images.shape[1:]), given["baselines"])
+            given["baselines"] = images.new_full((greys, *images.shape[1:]), given["baselines"])
         if isinstance(side := given.get("feature_mask"), int):
             given["feature_mask"] = segments.segment(images[:1], "grid", side)[:, None]
         return given
 
 
-def _give_rules(model: nn.Module) -> None:
+def _explains_images(method: type) -> bool:
+    """Neither a base class, which cannot be asked, nor a wrapper that wants a loader."""
+    attribute = getattr(method, "attribute", None)
+    return attribute is not None and "inputs" in inspect.signature(attribute).parameters
+
+
+def _ridge() -> object:
+    from captum._utils.models.linear_model import SkLearnRidge
+
+    return SkLearnRidge(alpha=1.0)
+
+
+def give_rules(model: nn.Module) -> None:
     """What Captum's LRP needs to know of our modules: sums are its own module, normalisation passes relevance on."""
     from captum.attr._utils.custom_modules import Addition_Module
     from captum.attr._utils.lrp_rules import EpsilonRule, IdentityRule
@@ -165,6 +188,7 @@ def pytorch_grad_cam(name: str, *, layer: str = "T", **arguments: object) -> Pyt
     """
     made = PytorchGradCam(name, layer, arguments)
     foreign.check_arguments(made.where, arguments, made._class, made._class.__call__)
+    foreign.check_layer(made.where, layer)
     return made
 
 

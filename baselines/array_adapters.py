@@ -18,18 +18,34 @@ from unfooled import plugins, seeding
 from unfooled.baselines import foreign
 from unfooled.baselines import segments as cutting
 from unfooled.baselines.segments import Segmentation
-from unfooled.types import Family
+from unfooled.types import Family, UnknownPart
 
 
 def quantus(name: str, **arguments: object) -> Quantus:
     """A function ``(model, inputs, targets, **kwargs) → array`` on arrays, as Quantus takes it.
 
-    ``package.module.function`` (or ``package.module:function``) names anyone's function; a bare word is a method of
-    ``quantus.explain``, e.g. ``quantus("IntegratedGradients")``. Raises UnknownPart where it cannot be found.
+    ``package.module:function`` (or ``package.module.function``) names anyone's function; a bare word is a method of
+    ``quantus.explain`` on Captum, e.g. ``quantus("IntegratedGradients")``. ``explain`` passes over most arguments of a
+    method in silence (of IntegratedGradients it takes 10 steps, whatever ``n_steps`` is), so only those are taken that
+    it looks at. Its layer methods run a layer's name as code and are not offered.
+
+    Raises UnknownPart where it cannot be found, for arguments that it does not take, and for one that is missing.
     """
     made = Quantus(name, arguments)
-    made.function()
+    made.check()
     return made
+
+
+_MADE = "xai_lib_kwargs"
+"""what the class of Captum's method is made with"""
+_EXPLAINED = {
+    **dict.fromkeys(("GradientShap", "IntegratedGradients", "DeepLift", "DeepLiftShap"), ("baseline", _MADE)),
+    **dict.fromkeys(("InputXGradient", "Saliency", "Gradient", "FeatureAblation", "FeaturePermutation"), (_MADE,)),
+    **dict.fromkeys(("Deconvolution", "Lime", "KernelShap", "LRP"), (_MADE,)),
+    "Occlusion": ("window",),
+}
+"""method of ``quantus.explain`` (0.6) → the arguments of its own that it looks at"""
+_EXPLAINED_ALL = ("softmax", "reduce_axes", "keepdims", "channel_first", "device")
 
 
 @dataclass(frozen=True)
@@ -41,18 +57,51 @@ class Quantus:
 
     family: ClassVar[Family] = "other"
 
+    @property
+    def where(self) -> str:
+        return f"quantus:{self.name}"
+
+    @property
+    def _a_method(self) -> bool:
+        return "." not in self.name and ":" not in self.name
+
     def function(self) -> Callable:
         """What is called. Raises UnknownPart."""
-        if not (self.name.count(".") or ":" in self.name):
-            foreign.library(f"quantus:{self.name}", "quantus", "quantus")
-            return plugins.find("interpreters", "quantus.functions.explanation_func:explain")
+        if self._a_method:
+            foreign.library(self.where, "captum.attr", "captum")  # explain takes another library where it is missing
+            return foreign.library(self.where, "quantus", "quantus").explain
         module, _, function = self.name.replace(":", ".").rpartition(".")
         return plugins.find("interpreters", f"{module}:{function}")
 
+    def check(self) -> None:
+        """Raise UnknownPart for what the function would not take, or would pass over."""
+        function = self.function()
+        if self._a_method:
+            self._check_method()
+        else:
+            self._check_function(function)
+
+    def _check_method(self) -> None:
+        own = foreign.member("quantus", _EXPLAINED, self.name)
+        foreign.check_words(self.where, self.arguments, (*own, *_EXPLAINED_ALL))
+        captum = foreign.library(self.where, "captum.attr", "captum")
+        method = captum.Saliency if self.name == "Gradient" else getattr(captum, self.name)
+        foreign.check_words(f"{self.where}: {_MADE}", self.arguments.get(_MADE, {}), foreign.taken(method))
+
+    def _check_function(self, function: Callable) -> None:
+        parameters = inspect.signature(function).parameters
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        if not takes_any and (missing := {"model", "inputs", "targets"} - parameters.keys()):
+            raise UnknownPart(f"{self.where}: takes no {' and no '.join(sorted(missing))}; a function (model, inputs, "
+                              "targets, …) is right")  # fmt: skip
+        given = {"device": None} if "device" in parameters else {}
+        given |= {k: v for k, v in self.arguments.items() if k in parameters or not takes_any}
+        foreign.check_arguments(self.where, given, function)
+
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> np.ndarray:
         function, given = self.function(), dict(self.arguments)
-        if "." not in self.name and ":" not in self.name:
-            given["method"] = self.name
+        if self._a_method:
+            given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()} | {"method": self.name}
         parameters = inspect.signature(function).parameters
         if "device" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             given.setdefault("device", str(inputs.device))
@@ -151,7 +200,7 @@ class Lime:
     stochastic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        cutting.check(self.segments, self.side)
+        cutting.check(self)
 
     @property
     def where(self) -> str:

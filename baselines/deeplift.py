@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unfooled.baselines import settings
 from unfooled.baselines.hooks import leaf, target_logits
 from unfooled.baselines.redirect import ACTIVATIONS, Redirecting, out_of_place
-from unfooled.types import UnfooledError
+from unfooled.types import Family, UnfooledError
 
 _SMALL = 1e-10
 """differences below it count as none: there the slope is the gradient"""
@@ -125,9 +126,12 @@ class DeepLIFT:
     create_graph: bool = False
 
     at: ClassVar[str] = "input"
-    family: ClassVar[str] = "propagation"
+    family: ClassVar[Family] = "propagation"
     signed: ClassVar[bool] = True
     stochastic: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        settings.number(self, "baseline")
 
     @torch.enable_grad()
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import importlib
 import inspect
 import io
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import ModuleType
 
 import torch
@@ -53,7 +53,8 @@ def library(where: str, module: str, package: str) -> ModuleType:
 def member(where: str, offered: Mapping[str, Callable], name: str) -> Callable:
     """One of what a library offers. Raises UnknownPart with the near miss."""
     if name not in offered:
-        hint = plugins.near_miss(name, offered) or f"; it has {', '.join(sorted(offered))}"
+        same = [n for n in offered if n.lower() == name.lower()]
+        hint = plugins.near_miss(same[0] if same else name, offered) or f"; it has {', '.join(sorted(offered))}"
         raise UnknownPart(f"{where}: no {name!r}{hint}")
     return offered[name]
 
@@ -71,13 +72,24 @@ def taken(function: Callable) -> dict[str, inspect.Parameter]:
 def check_arguments(where: str, arguments: Mapping[str, object], *functions: Callable) -> None:
     """Raise UnknownPart for an argument that none of the functions takes, and for one that is missing."""
     known = {name: p for f in functions for name, p in taken(f).items()}
+    check_words(where, arguments, known)
+    needed = [n for n, p in known.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    if missing := [n for n in needed if n not in arguments]:
+        raise UnknownPart(f"{where}: {', '.join(missing)} must be given")
+
+
+def check_words(where: str, arguments: Iterable[str], known: Collection[str]) -> None:
+    """Raise UnknownPart, with the near miss, for an argument that is not among those known."""
     for name in arguments:
         if name not in known:
             hint = plugins.near_miss(name, known) or f"; it takes {', '.join(known) or 'none'}"
             raise UnknownPart(f"{where}: no argument {name!r}{hint}")
-    needed = [n for n, p in known.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-    if missing := [n for n in needed if n not in arguments]:
-        raise UnknownPart(f"{where}: {', '.join(missing)} must be given")
+
+
+def check_layer(where: str, layer: object) -> None:
+    """Raise UnknownPart for a layer that is no word."""
+    if not isinstance(layer, str | None):
+        raise UnknownPart(f"{where}: layer is {layer!r}; 'T' or the dotted path of a module is right, as a word")
 
 
 def accepted(arguments: Mapping[str, object], function: Callable) -> dict[str, object]:

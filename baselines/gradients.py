@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unfooled.baselines.hooks import activation_at_target, declared, leaf, target_logits
+from unfooled.baselines import settings
+from unfooled.baselines.hooks import Place, activation_at_target, declared, leaf, target_logits
 from unfooled.baselines.passes import accumulate, image_streams
 from unfooled.baselines.slopes import Slopes
+from unfooled.types import Family
 
 
 def input_gradient(model: nn.Module, inputs: Tensor, targets: Tensor, create_graph: bool) -> Tensor:
@@ -32,13 +34,16 @@ class SimpleGrad:
     (2019), before their scaling to [0, 1].
     """
 
-    at: Literal["input", "T"] = "input"
+    at: Place = "input"
     create_graph: bool = False
 
-    family: ClassVar[str] = "gradients"
+    family: ClassVar[Family] = "gradients"
     stochastic: ClassVar[bool] = False
 
     signed = declared(lambda self: self.at == "input")
+
+    def __post_init__(self) -> None:
+        settings.one_of(self, "at", Place)
 
     @torch.enable_grad()
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -56,7 +61,7 @@ class InputXGradient:
     create_graph: bool = False
 
     at: ClassVar[str] = "input"
-    family: ClassVar[str] = "gradients"
+    family: ClassVar[Family] = "gradients"
     signed: ClassVar[bool] = True
     stochastic: ClassVar[bool] = False
 
@@ -89,9 +94,13 @@ class IntegratedGradients:
     create_graph: bool = False
 
     at: ClassVar[str] = "input"
-    family: ClassVar[str] = "gradients"
+    family: ClassVar[Family] = "gradients"
     signed: ClassVar[bool] = True
     stochastic: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        settings.whole(self, "steps", "chunk")
+        settings.number(self, "baseline")
 
     @torch.enable_grad()
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -117,7 +126,8 @@ class ExpectedGradients:
 
     Signed, (n, c, h, w). An interpreter sees no data set, so baselines are by default plain images of a random colour,
     which favours no colour as "absent"; ``background`` may draw others. Draws of an image depend on torch's global seed
-    and on the image alone, as SmoothGrad's do.
+    and on the image alone, as SmoothGrad's do. Memory is bounded by ``chunk`` images (with ``create_graph`` the graph
+    of all samples is kept).
     """
 
     samples: int = 16
@@ -128,9 +138,14 @@ class ExpectedGradients:
     create_graph: bool = False
 
     at: ClassVar[str] = "input"
-    family: ClassVar[str] = "gradients"
+    family: ClassVar[Family] = "gradients"
     signed: ClassVar[bool] = True
     stochastic: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        settings.whole(self, "samples", "chunk")
+        if self.background is not None and not callable(self.background):
+            settings.refuse(self, "background", "a function of shape and stream, or None")
 
     @torch.enable_grad()
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:

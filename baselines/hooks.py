@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from unfooled.models import target_module
 from unfooled.types import UnfooledError
+
+Place = Literal["input", "T"]
+"""what a map explains: the input, or the activation at T"""
 
 
 class declared:

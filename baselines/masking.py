@@ -68,9 +68,3 @@ def blur(images: Tensor, deviation: float) -> Tensor:
     padded = F.pad(images, (radius,) * 4, mode="replicate")
     across = F.conv2d(padded, kernel, groups=images.shape[1])
     return F.conv2d(across, kernel.transpose(2, 3), groups=images.shape[1])
-
-
-def at_least(where: str, value: float, least: float) -> None:
-    """Raise ValueError where a setting is too small; the catalogue turns it into an answer for the user."""
-    if value < least:
-        raise ValueError(f"{where} is {value}; it must be at least {least}")

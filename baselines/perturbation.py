@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unfooled.baselines.masking import at_least, blur, filled, scores_under_masks, shared
+from unfooled.baselines import settings
+from unfooled.baselines.masking import blur, filled, scores_under_masks, shared
 from unfooled.types import Family
 
 
@@ -37,9 +38,8 @@ class Occlusion:
     stochastic: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        at_least("chunk", self.chunk, 1)
-        for name, value in (("patch", self.patch), ("stride", self.stride)):
-            at_least(name, 1 if value is None else value, 1)
+        settings.whole(self, "chunk", *(n for n in ("patch", "stride") if getattr(self, n) is not None))
+        settings.number(self, "fill")
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         covers = self._covers(*inputs.shape[2:]).to(inputs)
@@ -64,6 +64,9 @@ class Occlusion:
         return (at >= starts) & (at < starts + patch)
 
 
+Estimator = Literal["ratio", "paper"]
+
+
 @dataclass(frozen=True)
 class RISE:
     """Expected target logit given that a pixel is shown (Petsiuk et al. 2018, eq. 2). Shape (n, 1, h, w), signed.
@@ -78,7 +81,7 @@ class RISE:
     probability: float = 0.5
     fill: float = 0.5
     """what a hidden pixel shows; the authors' code masks normalised images, and so fills with the mean colour"""
-    estimator: Literal["ratio", "paper"] = "ratio"
+    estimator: Estimator = "ratio"
     """``paper``: Σ f·M / (masks · probability), eq. 6. ``ratio``: Σ f·M / Σ M, the same in the limit, but adding a
     constant to the logits adds a constant to the map, where eq. 6 would add the noise of the masks, the same for all
     models"""
@@ -90,12 +93,10 @@ class RISE:
     stochastic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name, value in (("masks", self.masks), ("grid", self.grid), ("chunk", self.chunk)):
-            at_least(name, value, 1)
-        if not 0 < self.probability < 1:
-            raise ValueError(f"probability is {self.probability}; it must lie between 0 and 1")
-        if self.estimator not in ("ratio", "paper"):
-            raise ValueError(f"estimator is {self.estimator!r}; it must be 'ratio' or 'paper'")
+        settings.whole(self, "masks", "grid", "chunk")
+        settings.number(self, "probability", above=0, below=1)
+        settings.number(self, "fill")
+        settings.one_of(self, "estimator", Estimator)
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         masks = self.draw(*inputs.shape[2:]).to(inputs)
@@ -147,10 +148,11 @@ class MeaningfulPerturbation:
     stochastic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name, value, least in (("steps", self.steps, 1), ("grid", self.grid, 2), ("blur", self.blur, 0)):
-            at_least(name, value, least)
-        for name, value in (("area", self.area), ("smoothness", self.smoothness), ("jitter", self.jitter)):
-            at_least(name, value, 0)
+        settings.whole(self, "steps")
+        settings.whole(self, "grid", least=2)
+        settings.number(self, "rate", above=0)
+        settings.number(self, "area", "smoothness", "blur", "jitter", least=0)
+        settings.number(self, "power", least=1)  # below it a flat mask has no derivative
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         images, hidden = inputs.detach(), blur(inputs.detach(), self.blur * inputs.shape[2])

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from unfooled.baselines import settings
 from unfooled.baselines.derivatives import rectified
-from unfooled.baselines.hooks import declared, leaf, target_logits
+from unfooled.baselines.hooks import Place, declared, leaf, target_logits
 from unfooled.baselines.relevance import Composite, propagate
 from unfooled.baselines.rules import AlphaBeta, Epsilon, Flat, Proportional, ZPlus, doubled, whole
 from unfooled.baselines.slopes import Deconvolving, Guided, Slopes
+from unfooled.types import Family
 
 _TINY = 1e-8
 """keeps 0 / 0 away where no term of a sum is positive"""
@@ -30,16 +32,20 @@ class LRP:
     Raises UnfooledError for an operation that has no rule (attention, a product of two activations).
     """
 
-    at: Literal["input", "T"] = "input"
+    at: Place = "input"
     epsilon: float = 0.01
     """added to every layer's denominator, by its sign"""
     bias_twice: bool = False
     """count the bias twice in convolutions' denominators, as the released code does and the paper does not"""
     create_graph: bool = False
 
-    family: ClassVar[str] = "propagation"
+    family: ClassVar[Family] = "propagation"
     stochastic: ClassVar[bool] = False
     signed = declared(lambda self: self.at == "input")
+
+    def __post_init__(self) -> None:
+        settings.one_of(self, "at", Place)
+        settings.number(self, "epsilon", above=0)
 
     @torch.enable_grad()
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -61,11 +67,14 @@ class _Family:
     """
 
     at: ClassVar[str] = "input"
-    family: ClassVar[str] = "propagation"
+    family: ClassVar[Family] = "propagation"
     signed: ClassVar[bool] = True
     stochastic: ClassVar[bool] = False
     epsilon: float
     create_graph: bool
+
+    def __post_init__(self) -> None:
+        settings.number(self, "epsilon", above=0)
 
     @torch.enable_grad()
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -105,8 +114,11 @@ class LRPAlphaBeta(_Family):
     create_graph: bool = False
 
     def __post_init__(self) -> None:
-        if self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-9:
-            raise ValueError(f"alpha − beta must be 1 and beta ≥ 0, not {self.alpha} and {self.beta}")
+        super().__post_init__()
+        settings.number(self, "alpha")
+        settings.number(self, "beta", least=0)
+        if abs(self.alpha - self.beta - 1) > 1e-9:
+            settings.refuse(self, "alpha", f"beta + 1, {self.beta + 1}")
 
     def composite(self) -> Composite:
         conv = AlphaBeta(self.alpha, self.beta, self.epsilon)
@@ -146,7 +158,7 @@ class _Rectifying:
     """A gradient with another rule at ReLU."""
 
     at: ClassVar[str] = "input"
-    family: ClassVar[str] = "propagation"
+    family: ClassVar[Family] = "propagation"
     signed: ClassVar[bool] = True
     stochastic: ClassVar[bool] = False
     way: ClassVar[type[Slopes]]

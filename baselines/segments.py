@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unfooled.baselines import settings
 from unfooled.types import DataError
 
 Segmentation = Literal["grid", "slic", "quickshift"]
@@ -27,12 +28,10 @@ def segment(images: Tensor, how: Segmentation, side: int) -> Tensor:
     return torch.from_numpy(np.stack(cut)).to(images.device)
 
 
-def check(how: str, side: int) -> None:
-    """Raise ValueError for a segmentation that does not exist."""
-    if how not in get_args(Segmentation):
-        raise ValueError(f"segments is {how!r}; it must be one of {', '.join(get_args(Segmentation))}")
-    if side < 1:
-        raise ValueError(f"side is {side}; it must be at least 1")
+def check(part: object) -> None:
+    """Raise ValueError where a part's ``segments`` and ``side`` are no way to cut."""
+    settings.one_of(part, "segments", Segmentation)
+    settings.whole(part, "side")
 
 
 def _grid(images: Tensor, side: int) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from unfooled.baselines import segments as cutting
-from unfooled.baselines.masking import MaskOf, at_least, filled, scores_under_masks
+from unfooled.baselines import settings
+from unfooled.baselines.masking import MaskOf, filled, scores_under_masks
 from unfooled.baselines.segments import Segmentation
 from unfooled.types import Family
 
@@ -48,12 +49,13 @@ class LIME:
     stochastic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        cutting.check(self.segments, self.side)
-        at_least("samples", self.samples, 2)
-        at_least("alpha", self.alpha, 0)
-        at_least("chunk", self.chunk, 1)
-        if self.kernel_width <= 0:
-            raise ValueError(f"kernel_width is {self.kernel_width}; it must be above 0")
+        cutting.check(self)
+        settings.whole(self, "samples", least=2)
+        settings.whole(self, "chunk")
+        settings.number(self, "alpha", least=0)
+        settings.number(self, "kernel_width", above=0)
+        if self.fill is not None:
+            settings.number(self, "fill")
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         return _explain(self, model, inputs, targets)
@@ -100,9 +102,11 @@ class KernelSHAP:
     stochastic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        cutting.check(self.segments, self.side)
-        at_least("samples", self.samples, 4)
-        at_least("chunk", self.chunk, 1)
+        cutting.check(self)
+        settings.whole(self, "samples", least=4)
+        settings.whole(self, "chunk")
+        if self.fill is not None:
+            settings.number(self, "fill")
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         return _explain(self, model, inputs, targets)

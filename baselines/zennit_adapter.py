@@ -46,9 +46,8 @@ class Zennit:
     @property
     def _class(self) -> type:
         composites = foreign.library(self.where, "zennit.composites", "zennit")
-        base = foreign.library(self.where, "zennit.core", "zennit").Composite
-        plain = {n: c for n, c in foreign.classes(composites, base).items() if "MapComposite" not in n}
-        return foreign.member("zennit", plain | composites.COMPOSITES, self.name)
+        ready = composites.COMPOSITES  # by zennit's own short names; the other classes want a map of rules
+        return foreign.member("zennit", {c.__name__: c for c in ready.values()} | ready, self.name)
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         attribution = foreign.library(self.where, "zennit.attribution", "zennit")

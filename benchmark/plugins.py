@@ -57,9 +57,11 @@ def find(kind: Kind, name: str) -> Callable:
         hint = near_miss(name, points) or f"; the catalogue has {known}, and package.module:Name works too"
         raise UnknownPart(f"{kind}: no {name!r}{hint}")
     module_name, _, attribute = name.partition(":")
-    _check_form(kind, name, module_name, attribute)
     if kind == "interpreters" and module_name in (adapters := _entry_points("adapters")):
+        if not attribute:
+            raise UnknownPart(f"{kind}: {name!r} names nothing of {module_name}; write its method behind the colon")
         return functools.partial(adapters[module_name].load(), attribute)
+    _check_form(kind, name, module_name, attribute)
     return _from_module(kind, name, module_name, attribute)
 
 

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import sys
+import types
 
 import captum.attr
 import elsewhere
@@ -32,6 +33,8 @@ INSTALLED = [
     Part("captum:FeatureAblation", {"feature_mask": 4}),
     Part("captum:Occlusion", {"sliding_window_shapes": [3, 16, 16], "strides": [3, 16, 16]}),
     Part("captum:NoiseTunnel", {"inner": NOISY_SALIENCY, "nt_samples": 2, "stdevs": 0.1}),
+    Part("captum:NoiseTunnel", {"inner": Part("captum:GradientShap", {"baselines": 0.5}), "nt_samples": 2}),
+    Part("captum:NoiseTunnel", {"inner": Part("captum:IntegratedGradients", {"baselines": 0.5, "n_steps": 2})}),
     Part("zennit:EpsilonPlusFlat"),
     Part("zennit:EpsilonGammaBox", {"low": -2.0, "high": 2.0}),
     Part("zennit:guided_backprop"),
@@ -44,8 +47,12 @@ OPTIONAL = [
     Part("shap:DeepExplainer", {"background": [0.25, 0.75]}),
     Part("lime:LimeImageExplainer", {"num_samples": 30}),
     Part("captum:KernelShap", {"feature_mask": 4, "n_samples": 20}),
+    Part("captum:Lime", {"feature_mask": 4, "n_samples": 20}),
     Part("quantus:Saliency"),
+    Part("quantus:IntegratedGradients", {"baseline": 0.5, "reduce_axes": [1], "keepdims": False}),
+    Part("quantus:Occlusion", {"window": [3, 16, 16]}),
     Part("quantus:test_adapters.on_arrays", {"power": 2}),
+    Part("quantus:test_adapters:on_arrays", {"power": 2}),
 ]
 NEEDS = {"pytorch_grad_cam": "pytorch_grad_cam", "shap": "shap", "lime": "lime", "captum": "sklearn"}
 
@@ -58,6 +65,15 @@ def on_arrays(model, inputs, targets, power, device="cpu"):
     model(leaf)[range(len(inputs)), targets].sum().backward()
     model.train()  # and fills .grad: the copy's
     return leaf.grad.abs().sum(1).pow(power).numpy()
+
+
+def open_ended(model, inputs, targets, power, **others):
+    return on_arrays(model, inputs, targets, power)
+
+
+def test_a_function_of_any_arguments_is_given_them():
+    made = plugins.build("interpreters", Part("quantus:test_adapters:open_ended", {"power": 1, "strength": 2}))
+    assert made.arguments == {"power": 1, "strength": 2}
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +101,7 @@ def asked(interpreter, net, x, y, seed=0):
 def test_contract(part, nets, x, y):
     if part in OPTIONAL and (needed := NEEDS.get(part.use.partition(":")[0])):
         pytest.importorskip(needed)
-    if part.use == "quantus:Saliency":
+    if part.use.startswith("quantus:") and "test_adapters" not in part.use:
         pytest.importorskip("quantus")
     interpreter = plugins.build("interpreters", part)
     net = nets["resnet"]
@@ -141,21 +157,55 @@ def test_layer_methods_look_at_t(nets, x, y, name):
 
 
 def test_noise_tunnel_wraps_another_method(nets, x, y):
+    """Image by image from the same stream, as it is asked."""
     ours = adapters.captum("NoiseTunnel", inner="Saliency", nt_samples=3, stdevs=0.1)
-    theirs = captum.attr.NoiseTunnel(captum.attr.Saliency(nets["vgg"]))
+    theirs, expected = captum.attr.NoiseTunnel(captum.attr.Saliency(nets["vgg"])), []
     with seeding.forked("adapters", 0):
-        expected = theirs.attribute(x.clone(), target=y, nt_samples=3, stdevs=0.1)
-    torch.testing.assert_close(asked(ours, nets["vgg"], x, y), expected.detach(), rtol=1e-5, atol=1e-7)
+        seed = int(torch.randint(2**31, ()))
+    for i in range(3):
+        with seeding.forked(seed):
+            one = theirs.attribute(x[i : i + 1].clone(), target=y[i : i + 1], nt_samples=3, stdevs=0.1)
+        expected.append(one.detach())
+    torch.testing.assert_close(asked(ours, nets["vgg"], x, y), torch.cat(expected), rtol=1e-5, atol=1e-7)
     assert ours.family == "gradients"
     assert ours.stochastic
 
 
-@pytest.mark.parametrize("name", ["GradientShap", "LayerGradientShap"])
-def test_gradient_shap_does_not_depend_on_the_batch(nets, x, y, name):
-    interpreter = adapters.captum(name, baselines=0.5, stdevs=0.1)
+DRAWING = [
+    Part("captum:GradientShap", {"baselines": 0.5, "stdevs": 0.1}),
+    Part("captum:LayerGradientShap", {"baselines": 0.5, "stdevs": 0.1}),
+    Part("captum:NoiseTunnel", {"inner": NOISY_SALIENCY, "nt_samples": 2, "stdevs": 0.1}),
+    Part("captum:NoiseTunnel", {"inner": Part("captum:GradientShap", {"baselines": 0.5}), "nt_samples": 2}),
+    Part("captum:Lime", {"feature_mask": 4, "n_samples": 20}),
+    Part("captum:KernelShap", {"feature_mask": 4, "n_samples": 20}),
+]
+
+
+@pytest.mark.parametrize("part", DRAWING, ids=lambda p: p.label)
+def test_what_captum_draws_does_not_depend_on_the_batch(nets, x, y, part):
+    if part.use in ("captum:Lime", "captum:KernelShap"):
+        pytest.importorskip("sklearn")
+    interpreter = plugins.build("interpreters", part)
     together = asked(interpreter, nets["vgg"], x, y)
-    alone = asked(interpreter, nets["vgg"], x[2:], y[2:])
-    torch.testing.assert_close(together[2:], alone, rtol=1e-4, atol=1e-7)
+    alone = torch.cat([asked(interpreter, nets["vgg"], x[i : i + 1], y[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-7)
+    assert not torch.equal(asked(interpreter, nets["vgg"], x, y, seed=1), together)
+
+
+def test_lime_is_captums_with_a_ridge(nets, x, y):
+    """Captum's own default, a lasso of 0.01, answers with zeros here."""
+    pytest.importorskip("sklearn")
+    from captum._utils.models.linear_model import SkLearnLasso, SkLearnRidge
+
+    given = {"feature_mask": 4, "n_samples": 30}
+    ours = asked(adapters.captum("Lime", **given), nets["vgg"], x, y)
+    assert ours.flatten(1).std(1).min() > 0
+    assert torch.equal(
+        ours, asked(adapters.captum("Lime", interpretable_model=SkLearnRidge(alpha=1.0), **given), nets["vgg"], x, y)
+    )
+    assert not asked(
+        adapters.captum("Lime", interpretable_model=SkLearnLasso(alpha=0.01), **given), nets["vgg"], x, y
+    ).any()
 
 
 def normalised(net, x):
@@ -227,16 +277,53 @@ def test_batch_norms_are_paired_with_what_feeds_them(nets, x):
         ("captum:IntegratedGradients", {"target": 1}, "no argument 'target'"),
         ("captum:Saliency", {"layer": "T"}, "looks at no layer"),
         ("captum:Occlusion", {}, "sliding_window_shapes must be given"),
-        ("captum:NoiseTunnel", {}, "inner is the method"),
+        ("captum:NoiseTunnel", {}, "inner is the method of captum"),
         ("captum:NeuronGradient", {}, "no 'NeuronGradient'"),
         ("zennit:EpsilonPlusFlatt", {}, "did you mean 'EpsilonPlusFlat'?"),
         ("zennit:EpsilonPlus", {"gamma": 1}, "no argument 'gamma'"),
         ("quantus:test_adapters.on_array", {}, "did you mean 'on_arrays'?"),
+        ("captum:Lrp", {}, "captum: no 'Lrp'; did you mean 'LRP'?"),
+        ("captum:", {}, "interpreters: 'captum:' names nothing of captum; "),
+        ("captum:Attribution", {}, "captum: no 'Attribution'"),
+        ("captum:GradientAttribution", {}, "captum: no 'GradientAttribution'"),
+        ("captum:PerturbationAttribution", {}, "captum: no 'PerturbationAttribution'"),
+        ("captum:LayerAttribution", {}, "captum: no 'LayerAttribution'"),
+        ("captum:DataLoaderAttribution", {}, "captum: no 'DataLoaderAttribution'"),
+        ("captum:LayerGradCam", {"layer": 3}, "captum:LayerGradCam: layer is 3; 'T' or the dotted path of a module"),
+        ("captum:NoiseTunnel", {"inner": Part("grad_cam")}, "inner is the method of captum"),
+        ("zennit:Composite", {}, "zennit: no 'Composite'"),
+        ("zennit:MixedComposite", {}, "zennit: no 'MixedComposite'"),
+        ("zennit:epsilonplus", {}, "zennit: no 'epsilonplus'; did you mean 'EpsilonPlus'?"),
+        ("quantus:test_adapters.on_arrays", {}, "quantus:test_adapters.on_arrays: power must be given"),
+        ("quantus:test_adapters:on_arrays", {"powr": 2}, "no argument 'powr'; did you mean 'power'?"),
+        ("quantus:test_adapters.on_arrays", {"power": 2, "inputs": 1}, "no argument 'inputs'"),
+        ("quantus:test_adapters.open_ended", {"strength": 1}, "quantus:test_adapters.open_ended: power must be given"),
+        ("quantus:test_adapters.asked", {}, "takes no inputs and no model and no targets; a function (model, inputs, "),
     ],
 )
 def test_what_does_not_exist_is_refused_when_built(use, arguments, said):
     with pytest.raises(UnknownPart) as caught:
         plugins.build("interpreters", Part(use, arguments))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "said"),
+    [
+        ("IntegratedGradients", {"n_steps": 500}, "no argument 'n_steps'"),
+        ("IntegratedGradients", {"xai_lib_kwargs": {"n_steps": 500}}, "xai_lib_kwargs: no argument 'n_steps'"),
+        ("IntegratedGradients", {"window": 3}, "no argument 'window'"),
+        ("Saliency", {"xai_lib": "zennit"}, "no argument 'xai_lib'"),
+        ("Occlusion", {"xai_lib_kwargs": {}}, "no argument 'xai_lib_kwargs'"),
+        ("LayerGradCam", {"gc_layer": "print()"}, "no 'LayerGradCam'"),
+        ("saliency", {}, "quantus: no 'saliency'; did you mean 'Saliency'?"),
+    ],
+)
+def test_what_quantus_would_pass_over_in_silence_is_refused(monkeypatch, method, arguments, said):
+    """Before any of its code is asked, so a stand-in does."""
+    monkeypatch.setitem(sys.modules, "quantus", types.SimpleNamespace(explain=None))
+    with pytest.raises(UnknownPart) as caught:
+        plugins.build("interpreters", Part(f"quantus:{method}", arguments))
     assert said in str(caught.value)
 
 
@@ -251,6 +338,8 @@ def test_a_wrong_layer_is_named(nets, x, y):
     ("use", "module", "package"),
     [
         ("captum:Saliency", "captum.attr", "captum"),
+        ("captum:Lime", "sklearn", "scikit-learn"),
+        ("captum:KernelShap", "sklearn", "scikit-learn"),
         ("zennit:EpsilonPlus", "zennit.composites", "zennit"),
         ("pytorch_grad_cam:GradCAM", "pytorch_grad_cam", "grad-cam"),
         ("shap:DeepExplainer", "shap", "shap"),

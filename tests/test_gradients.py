@@ -1,5 +1,6 @@
 """Gradients and what is made of them, against Captum and the definitions, on the three architectures."""
 
+import copy
 import hashlib
 
 import captum.attr
@@ -9,6 +10,7 @@ import torch
 from captum.attr._core.gradient_shap import InputBaselineXGradient
 from networks import (
     ARCHITECTURES,
+    CLASSES,
     asked,
     check_attackable,
     check_batches,
@@ -20,8 +22,9 @@ from networks import (
     same,
 )
 from torch import nn
+from torch.nn import functional as F
 
-from unfooled import seeding
+from unfooled import seeding, sentinel
 from unfooled.baselines.activations import GradCAM
 from unfooled.baselines.gradients import (
     ExpectedGradients,
@@ -32,9 +35,11 @@ from unfooled.baselines.gradients import (
     plain_colours,
 )
 from unfooled.baselines.passes import image_streams
+from unfooled.baselines.perturbation import RISE
 from unfooled.baselines.propagation import LRP, GuidedBackprop
 from unfooled.baselines.smoothing import BetaSmoothing, SmoothGrad, VarGrad, softened
-from unfooled.types import NotAttackable
+from unfooled.baselines.surrogates import LIME
+from unfooled.types import NotAttackable, UnfooledError
 
 ALL = [
     SimpleGrad(),
@@ -99,8 +104,9 @@ def draws(x, samples):
     return torch.stack([torch.randn(samples, *x.shape[1:], generator=s) for s in streams])
 
 
-def test_smoothgrad_and_vargrad_are_mean_and_variance_of_captums_saliency():
-    net, (x, y) = network("resnet"), images(2)
+@everywhere
+def test_smoothgrad_and_vargrad_are_mean_and_variance_of_captums_saliency(architecture):
+    net, (x, y) = network(architecture), images(2)
     noise = draws(x, 5).double()
     saliency = captum.attr.Saliency(net)
     maps = np.stack([saliency.attribute(x + 0.2 * noise[:, k], target=y, abs=False).numpy() for k in range(5)])
@@ -108,8 +114,9 @@ def test_smoothgrad_and_vargrad_are_mean_and_variance_of_captums_saliency():
     same(asked(VarGrad(samples=5, sigma=0.2), net, x, y), torch.from_numpy(maps.var(0)))
 
 
-def test_expected_gradients_are_captums_given_the_same_draws(monkeypatch):
-    net, (x, y) = network("vgg"), images(2)
+@everywhere
+def test_expected_gradients_are_captums_given_the_same_draws(monkeypatch, architecture):
+    net, (x, y) = network(architecture), images(2)
     with seeding.forked("tests", "asked"):
         streams = image_streams(x)
     pairs = [[(plain_colours(x.shape[1:], s), torch.rand(1, 1, 1, generator=s)) for _ in range(3)] for s in streams]
@@ -122,14 +129,38 @@ def test_expected_gradients_are_captums_given_the_same_draws(monkeypatch):
     same(asked(ExpectedGradients(samples=3), net, x, y), total, 1e-6)  # Captum's times are float32
 
 
-@pytest.mark.parametrize(
-    "interpreter", [SmoothGrad(samples=4), VarGrad(samples=4), SmoothGrad(of=GradCAM(), samples=4)]
-)
+DRAWING = [RISE(masks=8), ExpectedGradients(samples=2), LIME(samples=8, side=2), SmoothGrad(samples=2)]
+wrappers = pytest.mark.parametrize("wrapper", [SmoothGrad, VarGrad])
+
+
+@wrappers
+@pytest.mark.parametrize("of", [SimpleGrad(), GradCAM(), *DRAWING], ids=lambda of: type(of).__name__)
 @pytest.mark.parametrize("chunk", [1, 3, 100])
-def test_noise_and_result_do_not_depend_on_the_chunk(interpreter, chunk):
+def test_noise_and_result_do_not_depend_on_the_chunk(wrapper, of, chunk):
     net, (x, y) = network("vgg"), images(3)
-    again = type(interpreter)(of=interpreter.of, samples=4, chunk=chunk)
-    same(asked(again, net, x, y), asked(interpreter, net, x, y))
+    same(asked(wrapper(of=of, samples=4, chunk=chunk), net, x, y), asked(wrapper(of=of, samples=4), net, x, y))
+
+
+@wrappers
+@pytest.mark.parametrize("of", DRAWING[:2], ids=lambda of: type(of).__name__)
+def test_an_interpreter_that_draws_draws_anew_for_each_sample_and_the_same_in_every_batch(wrapper, of):
+    """Without noise the copies are one image: what varies among the samples is the inner one's own draw."""
+    net = network("vgg")
+    check_batches(wrapper(of=of, samples=3), net)
+    x, y = images()
+    assert asked(VarGrad(of=of, samples=3, sigma=0.0), net, x, y).amax((1, 2, 3)).min() > 0
+
+
+@pytest.mark.parametrize(("of", "numbers"), [(SimpleGrad(), 1), (RISE(masks=2), 2), (ExpectedGradients(samples=1), 2)])
+def test_one_number_of_the_global_stream_is_for_the_noise_and_one_for_an_interpreter_that_draws(of, numbers):
+    net, (x, y) = network("vgg"), images()
+    with seeding.forked("numbers"):
+        SmoothGrad(of=of, samples=3, chunk=2)(net, x, y)
+        after = torch.rand(())
+    with seeding.forked("numbers"):
+        for _ in range(numbers):
+            torch.randint(2**62, ())
+        assert torch.rand(()) == after
 
 
 @pytest.mark.parametrize("interpreter", [IntegratedGradients, ExpectedGradients])
@@ -183,14 +214,74 @@ def test_integrated_gradients_are_complete(architecture):
     same(maps.sum((1, 2, 3)), difference, 1e-9)
 
 
-def test_beta_smoothing_is_the_gradient_of_the_softened_network_and_tends_to_relu():
-    net, (x, y) = network("vgg"), images()
-    smooth = network("vgg")
+@everywhere
+def test_beta_smoothing_is_the_gradient_of_the_softened_network_and_tends_to_relu(architecture):
+    net, (x, y) = network(architecture), images()
+    smooth = network(architecture)
     for path, module in list(smooth.named_modules()):
         if isinstance(module, nn.ReLU):
             smooth.set_submodule(path, nn.Softplus(beta=3.0))
     same(asked(BetaSmoothing(beta=3.0), net, x, y), asked(SimpleGrad(), smooth, x, y))
     same(asked(BetaSmoothing(beta=1e9), net, x, y), asked(SimpleGrad(), net, x, y))
+
+
+class Functional(nn.Module):
+    """A network whose ReLUs are called: one as a function, one as a method, and one in place."""
+
+    target_layer = "second"
+
+    def __init__(self, rectify):
+        super().__init__()
+        self.first, self.second, self.last = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3), nn.Linear(6, CLASSES)
+        self.rectify = rectify
+
+    def forward(self, x):
+        return self.last(self.rectify(self.second(self.rectify(self.first(x)))).mean((2, 3)))
+
+
+def functional(rectify):
+    with seeding.forked("functional"):
+        return Functional(rectify).double().eval().requires_grad_(False)
+
+
+RECTIFIERS = {
+    "function": F.relu,
+    "torch's": torch.relu,
+    "method": lambda x: x.relu(),
+    "in place": lambda x: F.relu(x, inplace=True),
+    "method in place": lambda x: x.relu_(),
+}
+
+
+@pytest.mark.parametrize("rectify", RECTIFIERS.values(), ids=RECTIFIERS)
+@pytest.mark.parametrize("of", [SimpleGrad(), LRP(at="T"), GuidedBackprop()], ids=lambda of: type(of).__name__)
+def test_beta_smoothing_softens_relus_that_are_no_modules(rectify, of):
+    net, (x, y) = functional(rectify), images()
+    smooth = functional(lambda x: F.softplus(x, beta=3.0))
+    ours = asked(BetaSmoothing(of=of, beta=3.0), net, x, y)
+    assert torch.equal(ours, asked(of, smooth, x, y))
+    assert not torch.equal(ours, asked(of, net, x, y))
+
+
+def test_a_copy_of_a_softened_network_is_softened_by_itself():
+    """Other libraries are handed a copy; what is done to its weights must count."""
+    net, (x, _) = functional(F.relu), images()
+    with softened(net, 3.0):
+        other = copy.deepcopy(net)
+        other.last.weight.zero_()
+        assert torch.equal(other(x), other.last.bias.expand(2, -1))
+        assert not torch.equal(other(x), net(x))
+        before = net(x)
+        with softened(net, 5.0), pytest.raises(UnfooledError, match="calls no ReLU"):
+            net(x)  # there is none left
+        assert torch.equal(net(x), before)
+    assert "forward" not in vars(net)
+
+
+def test_beta_smoothing_refuses_a_network_that_it_would_leave_as_it_is():
+    net, (x, y) = functional(torch.tanh), images()
+    with sentinel.untouched(net, x, y), pytest.raises(UnfooledError, match="beta smoothing: the model calls no ReLU; "):
+        BetaSmoothing()(net, x, y)
 
 
 def test_wrappers_take_over_what_they_wrap():
