@@ -79,6 +79,8 @@ def test_parts_of_the_command_line(text, wanted):
 def test_a_part_of_the_command_line_that_is_no_yaml():
     with pytest.raises(SuiteError, match=r"^x\?a=\[: an argument is not YAML; "):
         as_part("x?a=[")
+    with pytest.raises(SuiteError, match="is no part"):
+        as_part("x?use=3")
 
 
 def at(*keys, value):
