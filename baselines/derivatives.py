@@ -40,7 +40,7 @@ class _Unpool(torch.autograd.Function):
     @staticmethod
     def forward(ctx, r: Tensor, a: Tensor, winners: Tensor, pool: MaxPool) -> Tensor:
         ctx.save_for_backward(winners)
-        sizes = [_both(x) for x in (pool.kernel_size, pool.stride or pool.kernel_size, pool.padding, pool.dilation)]
+        sizes = [pair(x) for x in (pool.kernel_size, pool.stride or pool.kernel_size, pool.padding, pool.dilation)]
         return torch.ops.aten.max_pool2d_with_indices_backward(r, a, *sizes, pool.ceil_mode, winners)
 
     @staticmethod
@@ -72,8 +72,9 @@ def rectified(x: Tensor) -> Tensor:
     return _Rectified.apply(x)
 
 
-def _both(size: Pair) -> Sequence[int]:
-    return (size, size) if isinstance(size, int) else size
+def pair(size: Pair) -> tuple[int, int]:
+    """A size for both sides of an image, as torch takes one number or several."""
+    return (size, size) if isinstance(size, int) else (size[0], size[-1])
 
 
 def layout(x: Tensor) -> torch.memory_format:

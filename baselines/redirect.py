@@ -67,7 +67,9 @@ class Redirecting(TorchFunctionMode):
         self._by_name = self.handlers()
         return super().__enter__()
 
-    def __torch_function__(self, operation, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, operation: Callable, types: object, args: tuple = (), kwargs: Mapping[str, object] | None = None
+    ) -> object:
         name = getattr(operation, "__name__", "")
         handler = self._by_name.get(name)
         if handler is None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unfooled.baselines.derivatives import MaxPool, layout
 from unfooled.baselines.hooks import activation_at_target, leaf, target_logits
 from unfooled.baselines.redirect import ACTIVATIONS, Redirecting, Rule, names, out_of_place
-from unfooled.baselines.rules import Affine, AffineRule, Conv, Dense, Proportional
+from unfooled.baselines.rules import Affine, AffineRule, Conv, Dense, Pair, Proportional
 from unfooled.types import UnfooledError
 
 UNRULED = (
@@ -91,8 +91,9 @@ class Propagating(Redirecting):
         return self._affine(layer, rule, layer(a, weight, bias), input, a, weight, bias)
 
     def _conv2d(
-        self, _: Callable, input: Tensor, weight: Tensor, bias=None, stride=1, padding=0, dilation=1, groups=1
-    ) -> Tensor:
+        self, _: Callable, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Pair = 1,
+        padding: Pair | str = 0, dilation: Pair = 1, groups: int = 1,
+    ) -> Tensor:  # fmt: skip
         layer = Conv.of(weight, stride, padding, dilation, groups)
         rule = self._affine_rule(self.composite.conv)
         a = self.without_source(input, weight)
@@ -114,8 +115,8 @@ class Propagating(Redirecting):
         return self.redirect(share, z, to, a, w, b)
 
     def _batch_norm(
-        self, operation: Callable, input: Tensor, mean: Tensor, var: Tensor, weight=None, bias=None, training=False,
-        momentum=0.1, eps=1e-5,
+        self, operation: Callable, input: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None = None,
+        bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
     ) -> Tensor:  # fmt: skip
         z = operation(input, mean, var, weight, bias, training, momentum, eps)
         seen = None if training else self._convolutions.get(id(input))

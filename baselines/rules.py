@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from unfooled.baselines.derivatives import Pair, pair
 from unfooled.types import UnfooledError
 
 Part = Callable[[Tensor], Tensor]
-Pair = int | tuple[int, int]
 
 
 def _away_from_zero(z: Tensor, epsilon: float) -> Tensor:
@@ -98,8 +98,8 @@ class Conv:
     @classmethod
     def of(cls, weight: Tensor, stride: Pair, padding: Pair | str, dilation: Pair, groups: int) -> Conv:
         """From the arguments of ``torch.conv2d``. Raises UnfooledError for 'same' with an even kernel."""
-        spread = _pair(dilation)
-        return cls(_pair(stride), _padding(padding, weight, spread), spread, groups)
+        spread = pair(dilation)
+        return cls(pair(stride), _padding(padding, weight, spread), spread, groups)
 
     def __call__(self, a: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         return F.conv2d(a, w, b, self.stride, self.padding, self.dilation, self.groups)
@@ -117,15 +117,11 @@ class Conv:
         return F.conv_transpose2d(s, w, None, self.stride, self.padding, extra, self.groups, self.dilation)
 
 
-def _pair(value: Pair) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[-1])
-
-
 def _padding(padding: Pair | str, weight: Tensor, dilation: tuple[int, int]) -> tuple[int, int]:
     if padding == "valid":
         return 0, 0
     if padding != "same":
-        return _pair(padding)
+        return pair(padding)
     if any(k % 2 == 0 for k in weight.shape[2:]):
         raise UnfooledError("relevance: no rule for padding 'same' with an even kernel; pad by a number")
     return dilation[0] * (weight.shape[2] // 2), dilation[1] * (weight.shape[3] // 2)

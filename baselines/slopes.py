@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unfooled.baselines.redirect import Redirecting, out_of_place
-from unfooled.baselines.rules import Conv
+from unfooled.baselines.rules import Conv, Pair
 
 
 class Slopes(Redirecting):
@@ -33,8 +33,9 @@ class Slopes(Redirecting):
         return self.pull(outputs, torch.ones_like(outputs), wrt, self.create_graph, retain_graph)
 
     def _conv2d(
-        self, operation: Callable, input: Tensor, weight: Tensor, bias=None, stride=1, padding=0, dilation=1, groups=1
-    ) -> Tensor:
+        self, operation: Callable, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Pair = 1,
+        padding: Pair | str = 0, dilation: Pair = 1, groups: int = 1,
+    ) -> Tensor:  # fmt: skip
         if isinstance(padding, str):
             return operation(input, weight, bias, stride, padding, dilation, groups)
         z = operation(self.without_source(input, weight), weight, bias, stride, padding, dilation, groups)
@@ -46,8 +47,9 @@ class Slopes(Redirecting):
         return self.redirect(back, z, input, weight)
 
     def _batch_norm(
-        self, operation: Callable, input: Tensor, mean, var, weight=None, bias=None, training=False, momentum=0.1,
-        eps=1e-5,
+        self, operation: Callable, input: Tensor, mean: Tensor | None, var: Tensor | None,
+        weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False, momentum: float = 0.1,
+        eps: float = 1e-5,
     ) -> Tensor:  # fmt: skip
         z = operation(input, mean, var, weight, bias, training, momentum, eps)
         if training or var is None:
