@@ -101,7 +101,9 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("forward", "forward", "forward passes per image", "↓", 0, unit="passes", digits=1),
     Column("backward", "backward", "backward passes per image", "↓", 0, unit="passes", digits=1),
-    Column("memory", "memory", "activations held for a way back, per image", "↓", 0, unit="MiB", digits=1),
+    Column(
+        "memory", "memory", "peak of live tensors per image in the network, weights apart", "↓", 0, unit="MiB", digits=1
+    ),
     Column(
         "seconds",
         "seconds",

@@ -203,7 +203,7 @@ class Cost(Model):
     forward: Annotated[Real, Field(ge=0)]
     backward: Annotated[Real, Field(ge=0)]
     memory: Annotated[float, Field(ge=0, le=1e13, allow_inf_nan=False, strict=True)]
-    """MiB held for the way back, per image"""
+    """MiB of live tensors at the peak, per image in the network, weights apart"""
     seconds: Annotated[Real, Field(ge=0)] | None = None
 
 

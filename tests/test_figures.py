@@ -131,6 +131,7 @@ def test_labels_are_moved_apart_in_order_and_stay_inside(values, gap):
     assert moved.max() <= 6 + 1e-9
 
 
+@settings(deadline=None)
 @given(positions, st.floats(0.01, 0.5))
 def test_labels_move_as_little_as_least_squares_allows(values, gap):
     # Without a border, the nearest ordered positions a gap apart are an isotonic regression of what the gap leaves.
