@@ -294,6 +294,10 @@ def test_prices_are_drawn_beside_the_names_and_the_unbeaten_ringed():
     rings = {a: next(line for line in a.lines if line.get_label() == "unbeaten") for a in (passes, memory)}
     assert sorted(zip(*rings[passes].get_data(), strict=True)) == [(2, 2), (10, 3)]
     assert sorted(zip(*rings[memory].get_data(), strict=True)) == [(1, 0), (2, 2), (8, 3)]
+    style.png(stable.figure)
+    low, high = memory.get_xlim()
+    inside = [at for at in memory.get_xticks() if low <= at <= high]
+    assert inside == pytest.approx([1, 2, 5, 10]), "a scale of one decade needs more than one number"
 
 
 @pytest.mark.parametrize(

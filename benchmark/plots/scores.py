@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from unfooled.plots.style import (
     INK,
@@ -163,7 +164,9 @@ def _prices(axes: Axes, table: pd.DataFrame, values: np.ndarray, heights: np.nda
     if not known.any():
         return
     axes.set_xscale("log")
-    axes.set_xlim(values[known].min() / 1.8, values[known].max() * 1.8)
+    low, high = values[known].min() / 1.8, values[known].max() * 1.8
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if high / low > 60 else (1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda *_: "")
     _column(axes, table, np.where(known, values, np.nan), heights)
