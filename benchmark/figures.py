@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unfooled.findings import LEAST_SETTINGS, Findings
+from unfooled.wording import one_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,13 +47,14 @@ def _stability(found: Findings) -> Drawing:
 
 
 def _sensitivity(found: Findings) -> Drawing:
-    from unfooled.plots.scores import sensitivity
+    from unfooled.plots.scores import sensitivity, similar
 
     caption = (
-        "Raw similarities, mean over metrics, images and cells. A map that does not look at the model is perfectly "
-        "stable, so stability alone says nothing: crosses are canaries, which never look. On the dashed line a fooled "
-        "model's maps are as far from the original's as a random network's."
+        "Raw similarities, mean over metrics, images and cells; not the calibrated stability that ranks. A map that "
+        "does not look at the model never changes, so being alike says nothing alone: crosses are canaries, which "
+        "never look. On the dashed line a fooled model's maps are as far from the original's as a random network's."
     )
+    caption += _without("no similarities, their maps being silent", found, list(similar(found.table)["interpreter"]))
     return Drawing("sensitivity", caption, sensitivity(found.table))
 
 
@@ -60,8 +62,9 @@ def _cells(found: Findings) -> Drawing:
     from unfooled.plots.fooling import cell_matrix
 
     caption = (
-        "Calibrated stability in each cell (manipulation and whom it was made against), over settings. Colours "
-        "end at 0 and 1, numbers do not. Interpreters that are not ranked for want of sensitivity have no numbers."
+        "Calibrated stability in each cell (manipulation and whom it was made against), over settings. Colours go "
+        "from dark, 0 and below, to bright, 1 and above; numbers do not end there. Interpreters that are not ranked "
+        "for want of sensitivity have no numbers."
     )
     if found.by_cell.empty:
         return Drawing("cells", caption, absent="no interpreter has a calibrated score in any cell")
@@ -72,13 +75,15 @@ def _transfer(found: Findings) -> Drawing:
     from unfooled.plots.fooling import transfer_matrix
 
     caption = (
-        "Share of test images on which each fooled model (row) fools each attacked interpreter (column), beyond what "
-        "the original's maps would reach if dealt out to other images; mean over settings. Below 0: less than that."
+        "How far each fooled model (row) fools each attacked interpreter (column), on test images: 1 on all of them, 0 "
+        "on no more than if the original's maps were dealt out to other images, (share − null) / (1 − null). A "
+        "setting below 0 counts as 0; mean over settings. Behind a row's name stands in how many settings the attack "
+        "worked, and of how many; where it did not, the cell resisted, and its model is in the mean all the same."
     )
     if found.transfer.empty:
         return Drawing("transfer", caption, absent="the run's certificates hold no rates")
     aimed = {name: cell["against"] for name, cell in found.run.header["cells"].items()}
-    return Drawing("transfer", caption, transfer_matrix(found.transfer, aimed))
+    return Drawing("transfer", caption, transfer_matrix(found.transfer, aimed, found.fooled))
 
 
 def _aopc(found: Findings) -> Drawing:
@@ -95,14 +100,22 @@ def _aopc(found: Findings) -> Drawing:
 
 
 def _pareto(found: Findings) -> Drawing:
-    from unfooled.plots.scores import pareto
+    from unfooled.plots.scores import pareto, priced
 
     caption = (
-        "Passes are counted, so they do not depend on the machine. An interpreter below the line is beaten by one that "
-        "is at least as cheap."
+        "Passes and memory are counted, so they do not depend on the machine. Memory is the most that is alive at once "
+        "of tensors other than the model's weights, for each image in the network. The line is the least price from "
+        "the top down; a ring marks whom nobody beats by being more stable and no dearer."
     )
+    caption += _without("no score or never ask the network", found, list(priced(found.table)["interpreter"]))
     figure = pareto(found.table)
     return Drawing("cost", caption, figure, "" if figure else "no ranked interpreter has a cost in this run")
+
+
+def _without(why: str, found: Findings, shown: Collection[str]) -> str:
+    """Who is not in a figure; empty if all are."""
+    missing = [one_line(name) for name in found.table["interpreter"] if name not in shown]
+    return f" Without a mark, as they have {why}: {', '.join(missing)}." if missing else ""
 
 
 def _specifications(found: Findings) -> Drawing:
@@ -110,8 +123,8 @@ def _specifications(found: Findings) -> Drawing:
 
     caption = (
         "The same maps, scored in every defensible way: signed or absolute, one metric or the mean, variants of the "
-        "metrics where the suite has them. A dot below says what a column chose. A row of one colour is a rank that "
-        "does not hang on how one scores. Blank: not ranked under that choice."
+        "metrics where the suite has them. A dot below says what a column chose. Bright is the first rank, dark the "
+        "last; a row of one colour is a rank that does not hang on how one scores. Blank: not ranked under that choice."
     )
     if found.ranks.empty:
         return Drawing("specifications", caption, absent="no way to score ranks two interpreters")

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from unfooled import located
 from unfooled.intervals import Friedman
 from unfooled.leaderboard import multiverse, pairing, ranking
 from unfooled.records import Run
@@ -16,6 +17,7 @@ from unfooled.records import Run
 LEAST_SETTINGS = 3
 """for Friedman's test"""
 
+RATES = ("published", "not_silent", "null", "corrected", "on_kept", "silent")
 CERTIFICATE = {
     "setting": ("setting", "data set × architecture × seed"),
     "cell": ("cell", "manipulation, and the interpreter that the model was fooled against"),
@@ -23,7 +25,12 @@ CERTIFICATE = {
     "weight": ("weight", "λ of the fooling loss; – where the honest twin stands in, as all others failed the gates"),
     "published": ("published ↑", "share of images fooled, by the criterion of Heo et al. (2019)"),
     "null": ("null", "the same if the original's maps are dealt out to other images: what chance reaches"),
-    "corrected": ("corrected ↑", "(share fooled with a map that says something − null) / (1 − null)"),
+    "not_silent": ("not silent ↑", "share of images fooled with a map that says something"),
+    "corrected": ("corrected ↑", "(not silent − null) / (1 − null): 0 is chance; no lower end, as the null may near 1"),
+    "on_kept": (
+        "on kept ↑",
+        "of the images that kept their prediction, the share fooled with a map that says something",
+    ),
     "silent": ("silent ↓", "share of the fooled model's maps that say nothing"),
     "accuracy_before": ("accuracy before", "of the original"),
     "accuracy_honest": ("accuracy honest", "of the honest twin"),
@@ -92,9 +99,12 @@ class Findings:
 
     @cached_property
     def transfer(self) -> pd.DataFrame:
-        """Corrected fooling rate, cells × attacked interpreters, mean over settings."""
+        """Corrected fooling rate in [0, 1], cells × attacked interpreters, mean over settings.
+
+        Each setting's rate is ``floored`` before: it has no lower end, and one setting would outweigh all others.
+        """
         found = [
-            {"cell": cell, "against": label, "rate": rates.get("corrected")}
+            {"cell": cell, "against": label, "rate": floored(rates)}
             for _, cell, about, _ in certificates(self.run.header)
             for label, rates in (about.get("transfer") or {}).items()
         ]
@@ -105,6 +115,12 @@ class Findings:
         return wide[list(dict.fromkeys(frame["against"]))]
 
     @cached_property
+    def fooled(self) -> dict[str, tuple[int, int]]:
+        """cell → in how many settings it was fooled, and how many settings have its certificate."""
+        counts = self.certificates.groupby("cell", sort=False)["status"].agg([lambda s: (s == "fooled").sum(), "size"])
+        return {str(cell): (int(some), int(all_)) for cell, some, all_ in counts.itertuples()}
+
+    @cached_property
     def aopc(self) -> dict[str, dict[str, list[float]]]:
         """cell → curve → values, mean over the settings that have curves of the same length."""
         gathered: dict[str, dict[str, list[list[float]]]] = {}
@@ -112,6 +128,11 @@ class Findings:
             for name, values in (about.get("aopc") or {}).items():
                 gathered.setdefault(cell, {}).setdefault(name, []).append(values)
         return {cell: {n: _mean_curve(v) for n, v in curves.items()} for cell, curves in gathered.items()}
+
+    @cached_property
+    def localisation(self) -> pd.DataFrame:
+        """Do maps lie on the object? One row per interpreter in the order of the headline, ``located.COLUMNS``."""
+        return located.table(self.run.header, list(self.table["interpreter"]))
 
     @cached_property
     def sentences(self) -> list[str]:
@@ -146,6 +167,15 @@ def certificates(header: Mapping) -> Iterable[tuple[str, str, Mapping, Mapping]]
                 yield setting, name, found, about.get("honest") or {}
 
 
+def floored(rates: Mapping) -> float:
+    """The corrected rate of a certificate's rates, those below 0 (worse than maps dealt out at random) as 0.
+
+    NaN where there is none.
+    """
+    rate = rates.get("corrected")
+    return np.nan if rate is None else max(float(rate), 0.0)
+
+
 def _certificate(setting: str, cell: str, about: Mapping, honest: Mapping) -> dict[str, object]:
     kept, rates = about.get("kept", {}), about.get("rates", {})
     return {
@@ -158,7 +188,7 @@ def _certificate(setting: str, cell: str, about: Mapping, honest: Mapping) -> di
         **{name: kept.get(name) for name in ("accuracy", "agreement", "divergence", "distance")},
         "divergence_honest": honest.get("divergence"),
         "distance_honest": honest.get("distance"),
-        **{name: rates.get(name) for name in ("published", "null", "corrected", "silent")},
+        **{name: rates.get(name) for name in RATES},
     }
 
 
@@ -171,6 +201,8 @@ def _winners(table: pd.DataFrame) -> list[str]:
     ranked = table[table["rank"].notna() & ~table["canary"]]
     if ranked.empty:
         return ["No interpreter could be ranked."]
+    if table.attrs["conditional"]:
+        return ["One network ranks nobody: what stands here is how stable each was on it."]
     best, last = ranked.iloc[0], ranked.iloc[-1]
     tied = [r.interpreter for r in ranked.iloc[1:].itertuples() if set(r.tie) & set(best["tie"])]
     said = f"{best['interpreter']} stays most stable when another family is attacked: {_stability(best)}"

@@ -151,7 +151,7 @@ def describe(suite: Suite, store: Store) -> dict:
 
 
 def _interpreters(suite: Suite, finished: list[Outcome], units: list[dict]) -> dict[str, dict]:
-    costs = {o.interpreter: u["cost"] for o, u in zip(finished, units, strict=True)}
+    costs = _costs(finished, units)
     return {
         p.label: {
             "use": p.use,
@@ -167,6 +167,14 @@ def _interpreters(suite: Suite, finished: list[Outcome], units: list[dict]) -> d
         for p in suite.interpreters
         if p.label in costs
     }
+
+
+def _costs(finished: list[Outcome], units: list[dict]) -> dict[str, dict[str, float]]:
+    """Each interpreter's cost, the mean over its settings: memory and Score-CAM's passes hang on the architecture."""
+    found: dict[str, list[dict[str, float]]] = {}
+    for outcome, unit in zip(finished, units, strict=True):
+        found.setdefault(outcome.interpreter, []).append(unit["cost"])
+    return {name: {k: float(np.mean([c[k] for c in some])) for k in some[0]} for name, some in found.items()}
 
 
 def trait(part: Part, name: str, default: object) -> object:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from unfooled import figures, gallery
+from unfooled import figures, gallery, located
 from unfooled.figures import Drawing
 from unfooled.findings import CERTIFICATE, Findings
 from unfooled.gallery import AIMS, Shelf
@@ -121,6 +121,7 @@ def render(found: Findings, shelves: list[Shelf], shown: Mapping[str, Shown]) ->
         choices=ranked(multiverse.rank_ranges(found.ranks)),
         others={_kind(frame): ranked(frame) for frame in found.others},
         certificates=certificates(found),
+        localisation=localisation(found),
         interpreters=interpreters(header),
         settings=settings(header),
         shown=shown,
@@ -153,12 +154,26 @@ def table_of(frame: pd.DataFrame, caption: str = "") -> Table:
 
 def certificates(found: Findings) -> Table:
     """What each fooled model kept and what it changed."""
-    words = tables.shown(found.certificates.rename(columns={name: title for name, (title, _) in CERTIFICATE.items()}))
+    return _titled(found.certificates, CERTIFICATE)
+
+
+def localisation(found: Findings) -> Table:
+    """Whether maps lie on the object."""
+    chance = located.chance(found.run.header, found.localisation)
+    said = ", ".join(f"{what} {value:.3f}" for what, value in chance.items())
+    caption = f"Chance, which is what random_map's noise reaches: {said}." if said else ""
+    return _titled(found.localisation, located.COLUMNS, caption)
+
+
+def _titled(frame: pd.DataFrame, columns: Mapping[str, tuple[str, str]], caption: str = "") -> Table:
+    """A table of a run's header; ``columns``: name → title and meaning."""
+    words = tables.shown(frame.rename(columns={name: title for name, (title, _) in columns.items()}))
     return Table(
         headings=list(words.columns),
-        numeric=[h not in ("setting", "cell", "status") for h in words.columns],
+        numeric=[h not in ("setting", "cell", "status", "interpreter") for h in words.columns],
         rows=words.to_numpy().tolist(),
-        meanings=dict(CERTIFICATE.values()),
+        meanings=dict(columns.values()),
+        caption=caption,
     )
 
 

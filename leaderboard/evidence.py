@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from unfooled import intervals
-from unfooled.findings import Findings, certificates
+from unfooled.findings import Findings, certificates, floored
 from unfooled.intervals import Spread
 from unfooled.leaderboard import claims, controls
 from unfooled.leaderboard import stability as st
@@ -140,9 +140,9 @@ def _certified(setting: str, name: str, cell: Mapping, about: Mapping, honest: M
     return {
         "setting": setting, "cell": name, "manipulation": str(cell.get("manipulation", "")).split("(")[0],
         "against": cell.get("against", ""), "status": about.get("status", ""),
-        "published": rates.get("published", np.nan), "corrected": _rate(rates), "tuned": _rate(_chosen(about)),
+        "published": rates.get("published", np.nan), "corrected": floored(rates), "tuned": floored(_chosen(about)),
         "silent": rates.get("silent", np.nan), "lost": honest.get("accuracy", np.nan) - after,
-        "to_others": np.mean([_rate(r) for r in others]) if others else np.nan,
+        "to_others": np.mean([floored(r) for r in others]) if others else np.nan,
         "distance": _quotient((about.get("kept") or {}).get("distance"), honest.get("distance")),
         **_orders(about.get("aopc") or {}),
     }  # fmt: skip
@@ -157,11 +157,6 @@ def _chosen(about: Mapping) -> Mapping:
 
 def _quotient(top: float | None, bottom: float | None) -> float:
     return top / bottom if top is not None and bottom else np.nan
-
-
-def _rate(rates: Mapping) -> float:
-    rate = rates.get("corrected")
-    return np.nan if rate is None else max(float(rate), 0.0)
 
 
 def _orders(curves: Mapping[str, list[float]]) -> dict[str, float]:

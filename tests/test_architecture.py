@@ -21,7 +21,7 @@ FLOORS = {
     6: ["benchmark/cli*.py", "benchmark/pytest_plugin.py"],
     5: [
         *("benchmark/report.py", "benchmark/figures.py", "benchmark/findings.py", "benchmark/gallery.py"),
-        "benchmark/rebuilding.py",
+        *("benchmark/rebuilding.py", "benchmark/located.py"),
         *("benchmark/ci.py", "benchmark/__init__.py", "benchmark/plots/*", "leaderboard/*"),
     ],
     4: [

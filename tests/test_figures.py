@@ -209,16 +209,137 @@ def test_large_pictures_are_made_small():
 def test_the_cell_that_was_aimed_at_is_framed():
     rates = pd.DataFrame([[0.9, np.nan]], index=["location:a"], columns=["a", "b"])
     with style.styled():
-        axes = fooling.transfer_matrix(rates, {"location:a": "a"}).axes[0]
+        axes = fooling.transfer_matrix(rates, {"location:a": "a"}, {"location:a": (3, 9)}).axes[0]
     assert len(axes.patches) == 1
     assert axes.patches[0].get_x() == pytest.approx(0.06)
     assert [t.get_text() for t in axes.texts] == [".90", "–"]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["location:a   3 of 9"]
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 0.5, 0.7, 1.0])
+def test_a_frame_is_seen_in_grey_on_any_value(value):
+    rates = pd.DataFrame([[value]], index=["c"], columns=["a"])
+    with style.styled():
+        framed, plain = (fooling.transfer_matrix(rates, aimed, {"c": (1, 1)}) for aimed in ({"c": "a"}, {}))
+    grey = [np.asarray(Image.open(io.BytesIO(style.png(f))).convert("L"), int) for f in (framed, plain)]
+    there = np.abs(grey[0] - grey[1]) > 60  # steps of grey between the line and the colour that it lies on
+    assert there.sum() > 500
+
+
+def test_every_column_of_panels_ends_with_a_labelled_axis():
+    curves = {f"cell {n}": {"original/random": [0.5, 0.7]} for n in range(5)}
+    with style.styled():
+        panels = fooling.aopc(curves).axes[:6]
+    assert [bool(axes.get_xlabel()) for axes in panels] == [False, False, False, True, True, False]
+    shown = [axes.xaxis.get_tick_params()["labelbottom"] for axes in panels[:5]]
+    assert shown == [False, False, False, True, True]
+
+
+def test_colours_of_grids_have_a_scale(drawn):
+    said = {name: [a.get_ylabel() for a in drawn[name].figure.axes] for name in ("cells", "transfer", "specifications")}
+    assert "stability" in said["cells"]
+    assert "corrected fooling rate" in said["transfer"]
+    assert "rank" in said["specifications"]
+
+
+def crossing(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> bool:
+    """Do the segments from a to b and from c to d cross at a point that is an end of neither?"""
+
+    def side(p: np.ndarray, q: np.ndarray, r: np.ndarray) -> float:
+        return (q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0])
+
+    return side(a, b, c) * side(a, b, d) < -1e-12 and side(c, d, a) * side(c, d, b) < -1e-12
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=15))
+def test_no_two_leader_lines_cross(found):
+    x, y = np.array(found).T
+    slots = style.apart(y, 0.05, 0, 1)
+    own = style.assigned(x, y, 1.02, slots)
+    assert sorted(own) == list(range(len(found)))
+    lines = [(np.array(p), np.array([1.02, slots[k]])) for p, k in zip(found, own, strict=True)]
+    assert not any(crossing(*lines[i], *lines[j]) for i in range(len(lines)) for j in range(i))
+
+
+def test_the_crossing_that_lines_in_order_of_height_make_is_seen():
+    low, high = (np.array([0.9, 0.5]), np.array([1.0, 0.1])), (np.array([0.1, 0.45]), np.array([1.0, 0.0]))
+    assert not crossing(*low, *high)
+    assert crossing(low[0], high[1], high[0], low[1])
+
+
+def test_captions_say_who_has_no_mark_and_why(run):
+    found = Findings(run)
+    silent = found.table["interpreter"] == "constant"
+    found.table.loc[silent, ["raw_fooled", "raw_randomised"]] = np.nan
+    captions = {d.name: d.caption for d in figures.drawings(found)}
+    assert captions["sensitivity"].endswith(
+        "Without a mark, as they have no similarities, their maps being silent: constant."
+    )
+    assert captions["cost"].endswith("as they have no score or never ask the network: constant, sobel.")
+
+
+def test_the_similarity_that_is_drawn_is_called_what_it_is(drawn):
+    assert drawn["sensitivity"].figure.axes[0].get_ylabel() == "similarity to the map of the fooled model"
+
+
+def test_prices_are_drawn_beside_the_names_and_the_unbeaten_ringed():
+    table = pd.DataFrame(
+        [("dear", 0.9, 9, 1, 8.0), ("cheap", 0.5, 1, 1, 2.0), ("beaten", 0.4, 1, 1, 4.0), ("small", 0.3, 2, 1, 1.0),
+         ("blind", np.nan, 1, 1, 1.0), ("never asks", 0.2, 0, 0, 0.0)],
+        columns=["interpreter", "transfer", "forward", "backward", "memory"],
+    )  # fmt: skip
+    table = table.assign(family="gradients", transfer_low=table["transfer"], transfer_high=table["transfer"])
+    with style.styled():
+        stable, passes, memory = scores.pareto(table[::-1]).axes
+    assert [t.get_text() for t in stable.get_yticklabels()] == ["dear", "cheap", "beaten", "small"]
+    rings = {a: next(line for line in a.lines if line.get_label() == "unbeaten") for a in (passes, memory)}
+    assert sorted(zip(*rings[passes].get_data(), strict=True)) == [(2, 2), (10, 3)]
+    assert sorted(zip(*rings[memory].get_data(), strict=True)) == [(1, 0), (2, 2), (8, 3)]
+    style.png(stable.figure)
+    low, high = memory.get_xlim()
+    inside = [at for at in memory.get_xticks() if low <= at <= high]
+    assert inside == pytest.approx([1, 2, 5, 10]), "a scale of one decade needs more than one number"
+
+
+@pytest.mark.parametrize(
+    ("label", "lines"),
+    [
+        ("beta_smoothing(of=simple_grad)", ["beta_smoothing(", "of=simple_grad)"]),
+        ("active(first=1, second=5)", ["active(first=1,", "second=5)"]),
+        ("grad_cam", ["grad_cam"]),
+        ("n" * 24, ["n" * 16, "n" * 8]),
+        ("n" * 40, ["n" * 16, "…" + "n" * 15]),
+    ],
+)
+def test_names_are_wrapped_where_they_can_be_read(label, lines):
+    assert style.wrapped(label, 16).split("\n") == lines
+
+
+@settings(max_examples=50)
+@given(st.text(alphabet="ab(,:_ =)\n", max_size=70), st.integers(4, 24))
+def test_wrapped_names_fit_and_lose_nothing_that_fits(label, width):
+    lines = style.wrapped(label, width).split("\n")
+    assert len(lines) <= 2
+    assert max(map(len, lines)) <= width
+    if len(label) <= 2 * width:
+        assert "".join(lines).replace(" ", "") == style.one_line(label).replace(" ", "")
+
+
+def test_long_names_stand_whole_and_apart_in_a_diagram_of_ranks():
+    names = [f"integrated_gradients(steps={n}, baseline=black)" for n in (16, 32, 64)]
+    with style.styled():
+        figure = ranks.critical_difference(names, np.array([1.0, 2.0, 3.0]), 0.5)
+    said = [t.get_text().replace("\n", " ") for t in figure.axes[0].texts]
+    assert all(any(name in words for words in said) for name in names)
+    style.png(figure)
+    boxes = [t.get_window_extent() for t in figure.axes[0].texts if "steps" in t.get_text()]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 def test_numbers_keep_their_sign_and_size():
     rates = pd.DataFrame([[-0.123, 10.02, 1.0, -0.001]], index=["c"], columns=list("abcd"))
     with style.styled():
-        axes = fooling.transfer_matrix(rates, {}).axes[0]
+        axes = fooling.transfer_matrix(rates, {}, {"c": (0, 1)}).axes[0]
     assert [t.get_text() for t in axes.texts] == ["−.12", "10.02", "1.00", ".00"]
 
 

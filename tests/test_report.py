@@ -14,7 +14,7 @@ import synthetic_rows
 import synthetic_run
 from synthetic_rows import CANARIES, Truth, World
 
-from unfooled import findings, gallery, records, report
+from unfooled import findings, gallery, located, records, report
 from unfooled.findings import Findings
 from unfooled.leaderboard import captions, multiverse, ranking, tables
 
@@ -159,7 +159,62 @@ def test_certificates_hold_what_the_header_holds(run):
     assert float(shown["corrected ↑"]) == pytest.approx(certificate["rates"]["corrected"], abs=5e-4)
     assert (shown["‖w − w0‖"], shown["‖w − w0‖ honest"]) == ("2.250", "1.500")
     assert (shown["accuracy before"], shown["accuracy fooled"]) == ("0.990", "0.985")
+    rates = certificate["rates"]
+    assert float(shown["on kept ↑"]) == pytest.approx(rates["on_kept"], abs=5e-4)
+    assert float(shown["not silent ↑"]) == pytest.approx(rates["not_silent"], abs=5e-4)
+    by_hand = (float(shown["not silent ↑"]) - float(shown["null"])) / (1 - float(shown["null"]))
+    assert float(shown["corrected ↑"]) == pytest.approx(by_hand, abs=2e-3)
     assert set(table.headings) == set(table.meanings)
+
+
+def test_one_setting_far_below_chance_does_not_outweigh_the_others(run):
+    def about(corrected: float, status: str) -> dict:
+        return {"status": status, "transfer": {"lrp": {"corrected": corrected}}, "rates": {}}
+
+    cells = {"centre_mass:lrp": {"certificates": {"a": about(-7.5, "resisted"), "b": about(0.9, "fooled")}}}
+    found = Findings(records.Run(run.rows, {"settings": {"a": {}, "b": {}}, "cells": cells}, run.folder))
+    assert found.transfer.loc["centre_mass:lrp", "lrp"] == pytest.approx(0.45)
+    assert found.fooled == {"centre_mass:lrp": (1, 2)}
+
+
+LOCATED = {
+    "vgg-0/grad_cam": {
+        "original/": {"mass": 0.4, "pointing": 0.9}, "honest/": {"mass": 0.5, "pointing": 0.8},
+        "fooled/x": {"mass": 0.1, "pointing": 0.2}, "fooled/y": {"mass": 0.3, "pointing": 0.4},
+        "randomised/": {"mass": 0.125, "pointing": 0.25}, "self/": {"mass": 0.4, "pointing": 0.9},
+    },
+    "vgg-0/simple_grad": {},
+    "vgg-0/noise": {"original/": {"mass": 0.081, "pointing": 0.152}},
+}  # fmt: skip
+
+
+def test_localisation_is_the_mean_over_cells_then_settings():
+    twice = {key.replace("vgg-0", "a/b"): twins for key, twins in LOCATED.items()}
+    twice["a/b/grad_cam"] = {**LOCATED["vgg-0/grad_cam"], "fooled/x": {"mass": 0.5, "pointing": 0.6}}
+    header = {"settings": {"vgg-0": {}, "a/b": {}}, "localisation": {**LOCATED, **twice}}
+    frame = located.table(header, ["simple_grad", "grad_cam"])
+    assert list(frame["interpreter"]) == ["grad_cam"]
+    found = frame.iloc[0]
+    assert (found["mass_fooled"], found["pointing_fooled"]) == (pytest.approx(0.3), pytest.approx(0.4))
+    assert (found["mass_original"], found["mass_honest"], found["mass_randomised"]) == (0.4, 0.5, 0.125)
+
+
+def test_the_page_says_whether_maps_lie_on_the_object_and_what_chance_is(run, page, tmp_path):
+    assert "lie on the object" not in page.words
+    labels = {"noise": {**run.header["interpreters"]["sobel"], "use": "random_map"}}
+    header = {**run.header, "localisation": LOCATED, "interpreters": {**run.header["interpreters"], **labels}}
+    rows = run.rows.assign(interpreter=run.rows["interpreter"].cat.rename_categories({"sobel": "noise"}))
+    made = records.Run(rows, header, tmp_path)
+    table = report.localisation(Findings(made))
+    shown = {row[0]: dict(zip(table.headings, row, strict=True)) for row in table.rows}
+    assert list(shown) == ["grad_cam", "noise"]
+    assert (shown["grad_cam"]["mass fooled"], shown["grad_cam"]["pointing randomised"]) == ("0.200", "0.250")
+    assert table.caption == "Chance, which is what random_map's noise reaches: mass 0.081, pointing 0.152."
+    assert set(table.headings) == set(table.meanings)
+    records.save(made)
+    words = Page(report.write(records.load(tmp_path)).path.read_text(encoding="utf-8")).words
+    assert "Do the maps lie on the object?" in words
+    assert table.caption in words
 
 
 def test_the_eye_and_the_words_agree_on_who_was_fooled(run):

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from unfooled.plots.style import (
     BLUE,
@@ -22,37 +23,43 @@ from unfooled.plots.style import (
     SKY,
     VERMILLION,
     WIDTH,
+    colour_bar,
     headed,
     short,
 )
 
 
-def transfer_matrix(rates: pd.DataFrame, aimed: Mapping[str, str]) -> Figure:
-    """Corrected fooling rate (cells × attacked interpreters); ``aimed``: cell → the interpreter it was made against."""
-    marked = {(cell, label) for cell, label in aimed.items()}
-    figure = _matrix(rates, marked)
+def transfer_matrix(rates: pd.DataFrame, aimed: Mapping[str, str], counts: Mapping[str, tuple[int, int]]) -> Figure:
+    """Corrected fooling rate, 0 to 1 (cells × attacked interpreters).
+
+    ``aimed``: cell → the interpreter it was made against; ``counts``: cell → in how many settings it was fooled, and of
+    how many.
+    """
+    named = [f"{short(cell, 38)}   {counts[cell][0]} of {counts[cell][1]}" for cell in rates.index]
+    figure = _matrix(rates, set(aimed.items()), named, "corrected fooling rate")
     return headed(figure, "Whom each fooled model fools (framed: whom it was made against)")
 
 
 def cell_matrix(values: pd.DataFrame, kin: set[tuple[str, str]]) -> Figure:
     """Stability of each interpreter (rows) in each cell; ``kin``: (interpreter, cell) where its family is attacked."""
-    figure = _matrix(values, kin)
+    figure = _matrix(values, kin, [short(name, 38) for name in values.index], "stability")
     return headed(figure, "Stability in each cell (framed: the interpreter's own family is attacked)")
 
 
-def _matrix(values: pd.DataFrame, framed: set[tuple[str, str]]) -> Figure:
+def _matrix(values: pd.DataFrame, framed: set[tuple[str, str]], named: Sequence[str], scale: str) -> Figure:
+    """``framed``: (row, column); ``named``: what the rows are called; ``scale``: what the colours mean."""
     rows, columns = values.shape
     figure = Figure((WIDTH, 1.9 + 0.27 * rows), layout="constrained")
     axes = figure.add_subplot()
-    axes.pcolormesh(values.to_numpy(float), cmap=SEQUENTIAL, vmin=0, vmax=1, edgecolors=PAPER)
+    mesh = axes.pcolormesh(values.to_numpy(float), cmap=SEQUENTIAL, vmin=0, vmax=1, edgecolors=PAPER)
     for (row, column), value in np.ndenumerate(values.to_numpy(float)):
         _number(axes, row, column, value)
         if (values.index[row], values.columns[column]) in framed:
-            frame = (column + 0.06, row + 0.09), 0.88, 0.82
-            axes.add_patch(Rectangle(*frame, fill=False, ec=VERMILLION, lw=2))
-    axes.set_yticks(np.arange(rows) + 0.5, [short(name, 38) for name in values.index])
+            axes.add_patch(_frame(column, row))
+    colour_bar(axes, mesh, scale)
+    axes.set_yticks(np.arange(rows) + 0.5, named)
     axes.set_xticks(
-        np.arange(columns) + 0.5, [short(name, 30) for name in values.columns], rotation=30, ha="right",
+        np.arange(columns) + 0.5, [short(name, 36) for name in values.columns], rotation=30, ha="right",
         rotation_mode="anchor",
     )  # fmt: skip
     axes.set_ylim(rows, 0)
@@ -60,6 +67,12 @@ def _matrix(values: pd.DataFrame, framed: set[tuple[str, str]]) -> Figure:
     for spine in axes.spines.values():
         spine.set_visible(False)
     return figure
+
+
+def _frame(column: int, row: int) -> Rectangle:
+    """Black on a wider white line: one of the two is seen on any colour, and on any grey."""
+    line = [withStroke(linewidth=4, foreground="#ffffff")]
+    return Rectangle((column + 0.06, row + 0.09), 0.88, 0.82, fill=False, ec="#000000", lw=1.6, path_effects=line)
 
 
 def _number(axes: Axes, row: int, column: int, value: float) -> None:
@@ -89,8 +102,9 @@ def aopc(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         axes.grid(True)
     for axes in panels.flat[len(curves) :]:
         axes.axis("off")
-    for axes in panels[-1]:
+    for axes in panels.flat[max(len(curves) - columns, 0) : len(curves)]:  # the last one of each column
         axes.set_xlabel("patches deleted, most important first")
+        axes.tick_params(axis="x", labelbottom=True)  # a shared axis has them in the bottom row alone
     figure.supylabel("mean fall of the logit (AOPC)", fontsize=9.5)
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return headed(figure, "How fast the logit falls as patches are deleted")

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from unfooled.gallery import Shelf, Tile
 from unfooled.maps import min_max
-from unfooled.plots.style import DPI, INK, QUIET, SKY, short
+from unfooled.plots.style import DPI, INK, QUIET, SKY, short, wrapped
 
 LEVELS = 64
 LARGEST = 96
@@ -105,12 +105,12 @@ def shelf_picture(shelf: Shelf) -> Image.Image:
     note = f"under each map: {short(shelf.measure)} with the original's map; framed: moved away from it"
     sheet.text(0.15 - left, 0.42 - top, note, "la", 8, ink=QUIET)
     for at, head in enumerate(["image", *(c.title.replace(" against ", "\nagainst\n") for c in shelf.columns)]):
-        lines = "\n".join(short(line, 14) for line in head.split("\n"))
+        lines = "\n".join(wrapped(line, 15) for line in head.split("\n"))
         sheet.text(at + TILE / 2, -0.1, lines, "md", 7)
     image = _bytes(shelf.image)
     for at, (label, tiles) in enumerate(shelf.rows.items()):
         y = at * step
-        sheet.text(-0.12, y + TILE / 2, short(label, 24), "rm", 8.5)
+        sheet.text(-0.12, y + TILE / 2, wrapped(label, 24), "rm", 8.5)
         sheet.tile(0, y, image)
         for x, tile in enumerate(tiles, 1):
             _draw_tile(sheet, tile, x, y)

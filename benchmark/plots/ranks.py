@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from unfooled.plots.style import INK, LINE, PAPER, QUIET, SEQUENTIAL, WIDTH, headed, short
+from unfooled.plots.style import INK, LINE, PAPER, QUIET, SEQUENTIAL, WIDTH, colour_bar, headed, short, wrapped
 
 MOST_NUMBERS = 30
 """columns in which a number fits"""
@@ -70,17 +69,10 @@ def _rank_grid(axes: Axes, ranks: pd.DataFrame) -> None:
                 )  # fmt: skip
     axes.set_yticks(np.arange(len(values)) + 0.5, [short(name) for name in ranks.columns])
     _bare(axes, len(values))
-    if ranks.shape[0] > MOST_NUMBERS:
-        _colour_bar(axes, mesh)
-
-
-def _colour_bar(axes: Axes, mesh: QuadMesh) -> None:
-    bar = axes.figure.colorbar(mesh, ax=axes, pad=0.015, aspect=30)
-    bar.set_label("rank")
+    bar = colour_bar(axes, mesh, "rank")
     bar.ax.invert_yaxis()
     bar.locator = MaxNLocator(integer=True)
     bar.update_ticks()
-    bar.outline.set_visible(False)
 
 
 def _bare(axes: Axes, rows: int) -> None:
@@ -103,26 +95,32 @@ def _choice_dots(axes: Axes, choices: list[tuple[str, np.ndarray]], columns: int
 def critical_difference(names: Sequence[str], mean_ranks: np.ndarray, difference: float) -> Figure:
     """Demšar's (2006) diagram: mean ranks over settings on a line, bars join what lies closer than the difference."""
     order = np.argsort(mean_ranks, kind="stable")
-    ranks, labels = np.asarray(mean_ranks)[order], [short(names[i], 24) for i in order]
+    ranks, labels = np.asarray(mean_ranks)[order], [wrapped(names[i], 30) for i in order]
     bars = cliques(ranks, difference)
     half = (len(ranks) + 1) // 2
-    figure = Figure((WIDTH, 1.4 + 0.24 * half + 0.13 * len(bars)), layout="constrained")
+    left, right = _rows(labels[:half]), _rows(labels[half:][::-1])[::-1]
+    figure = Figure((WIDTH, 1.4 + 0.24 * max(left[-1], *right, 0) + 0.24 + 0.13 * len(bars)), layout="constrained")
     axes = figure.add_subplot()
     low, high = 1, len(ranks)
     _scale(axes, low, high, difference)
     for row, (first, last) in enumerate(bars):
         axes.plot([ranks[first] - 0.05, ranks[last] + 0.05], [-0.5 - 0.45 * row] * 2, color=INK, lw=3.5)
-    top = -0.5 - 0.45 * len(bars)
+    top = -0.8 - 0.45 * len(bars)
     side = 0.06 * (high - low)
-    for i, (rank, label) in enumerate(zip(ranks, labels, strict=True)):
-        left = i < half
-        depth = top - 0.3 - 0.85 * (i if left else len(ranks) - 1 - i)
-        end = low - side if left else high + side
+    for i, (rank, label, row) in enumerate(zip(ranks, labels, [*left, *right], strict=True)):
+        depth = top - 0.85 * row
+        end = low - side if i < half else high + side
         axes.plot([rank, rank, end], [0, depth, depth], color=QUIET, lw=0.9)
-        said = f"{label}  {rank:.1f}" if left else f"{rank:.1f}  {label}"
-        axes.text(end, depth, f"{said} " if left else f" {said}", ha="right" if left else "left", va="center")
+        said = f"{label}  {rank:.1f} " if i < half else f" {rank:.1f}  {label}"
+        axes.text(end, depth, said, ha="right" if i < half else "left", va="center", fontsize=8.5)
     axes.axis("off")
     return headed(figure, "Mean ranks over settings; a bar joins what the test cannot tell apart")
+
+
+def _rows(labels: Sequence[str]) -> list[float]:
+    """Where the middle of each label lies, in rows from the first; a label of two lines takes two rows."""
+    sizes = np.array([label.count("\n") + 1 for label in labels])
+    return (np.cumsum(sizes) - sizes / 2 - 0.5).tolist()
 
 
 def _scale(axes: Axes, low: int, high: int, difference: float) -> None:

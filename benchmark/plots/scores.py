@@ -6,8 +6,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
-from unfooled.plots.style import INK, LINE, PAPER, QUIET, canvas, families_legend, headed, look, name_points, short
+from unfooled.plots.style import (
+    INK,
+    LINE,
+    PAPER,
+    QUIET,
+    WIDTH,
+    canvas,
+    families_legend,
+    headed,
+    look,
+    name_points,
+    short,
+)
 
 REACH = (-0.6, 1.6)
 """the widest part of the stability axis that is ever shown; what lies outside is drawn at its edge"""
@@ -19,7 +32,7 @@ def ranked_dots(table: pd.DataFrame) -> Figure:
     figure, axes = canvas(1.5 + 0.3 * count)
     low, high = _reach(table)
     for at, row in enumerate(table.itertuples()):
-        _marks(axes, row, count - 1 - at, low, high)
+        _marks(axes, row, count - 1 - at, low, high, bool(table.attrs.get("conditional")))
     _ends(axes, low, high, count)
     axes.set_yticks(range(count - 1, -1, -1), [short(name) for name in table["interpreter"]])
     axes.tick_params(axis="y", length=0)
@@ -36,7 +49,8 @@ def _reach(table: pd.DataFrame) -> tuple[float, float]:
     return max(low, REACH[0]), min(high, REACH[1])
 
 
-def _marks(axes: Axes, row, at: int, low: float, high: float) -> None:
+def _marks(axes: Axes, row, at: int, low: float, high: float, alone: bool) -> None:
+    """``alone``: of one setting, which ranks nobody."""
     how = look(row.family)
     axes.axhline(at, color=LINE, lw=0.5, zorder=0)
     for name, shift, filled in (("transfer", 0.12, True), ("attacked", -0.16, False)):
@@ -48,7 +62,7 @@ def _marks(axes: Axes, row, at: int, low: float, high: float) -> None:
         face = how.colour if filled else PAPER
         place = float(np.clip(value, low, high))
         axes.plot(place, at + shift, how.marker, ms=6.5 if filled else 5, mfc=face, mec=how.colour, mew=1.2, zorder=3)
-    said = row.reason.split(":")[0] if row.reason else _rank(row)
+    said = row.reason.split(":")[0] or ("" if alone else _rank(row))
     axes.text(1.015, at, said, transform=axes.get_yaxis_transform(), va="center", color=QUIET if row.reason else INK)
 
 
@@ -70,7 +84,7 @@ def _ends(axes: Axes, low: float, high: float, count: int) -> None:
 
 def sensitivity(table: pd.DataFrame) -> Figure:
     """Raw similarities: fooled against random network. Canaries lie to the left, whatever the height."""
-    shown = table[table[["raw_fooled", "raw_randomised"]].notna().all(axis=1)]
+    shown = similar(table)
     x, y = 1 - shown["raw_randomised"].to_numpy(), shown["raw_fooled"].to_numpy()
     figure, axes = canvas(max(4.4, 1.4 + 0.18 * len(shown)))
     right, bottom = max(1.0, x.max(initial=0)) + 0.04, min(0.0, y.min(initial=0)) - 0.04
@@ -84,8 +98,13 @@ def sensitivity(table: pd.DataFrame) -> Figure:
     )  # fmt: skip
     _points(axes, shown, x, y)
     axes.set_xlabel("sensitivity: 1 − similarity to the map of a random network")
-    axes.set_ylabel("stability: similarity to the map of the fooled model")
-    return headed(figure, "Stable because honest (top right), or because blind (top left)")
+    axes.set_ylabel("similarity to the map of the fooled model")
+    return headed(figure, "Alike because honest (top right), or because blind (top left)")
+
+
+def similar(table: pd.DataFrame) -> pd.DataFrame:
+    """Those with both raw similarities: what ``sensitivity`` shows."""
+    return table[table[["raw_fooled", "raw_randomised"]].notna().all(axis=1)]
 
 
 def _points(axes: Axes, table: pd.DataFrame, x: np.ndarray, y: np.ndarray) -> None:
@@ -93,30 +112,69 @@ def _points(axes: Axes, table: pd.DataFrame, x: np.ndarray, y: np.ndarray) -> No
         how = look(family)
         axes.plot(px, py, how.marker, ms=7, mfc=how.colour, mec=PAPER, mew=0.7, zorder=3, clip_on=False)
     axes.grid(True)
-    name_points(axes, x, y, list(table["interpreter"]))
+    name_points(axes, x, y, list(table["interpreter"]), list(table["family"]))
     families_legend(axes.figure, list(table["family"]))
 
 
 def pareto(table: pd.DataFrame) -> Figure | None:
-    """Passes through the network per map against transfer stability; None where no ranked interpreter has a cost."""
-    passes = table["forward"] + table["backward"]
-    shown = table[table["transfer"].notna() & (passes > 0)]
+    """A line an interpreter, the most stable on top: transfer stability, passes through the network, and memory.
+
+    None where no ranked interpreter has a cost.
+    """
+    shown = priced(table)
     if shown.empty:
         return None
-    x, y = passes[shown.index].to_numpy(), shown["transfer"].to_numpy()
-    figure, axes = canvas(max(4.0, 1.4 + 0.18 * len(shown)))
-    axes.set_xscale("log")
-    axes.set_xlim(min(x.min(), 1) / 1.3, max(x.max(), 10) * 1.5)
+    count = len(shown)
+    figure = Figure((WIDTH, 1.6 + 0.24 * count), layout="constrained")
+    stable, passes, memory = figure.subplots(1, 3, sharey=True)
+    heights = np.arange(count - 1, -1, -1)
     ends = np.clip(shown[["transfer_low", "transfer_high"]].to_numpy(), *REACH)
-    axes.set_ylim(min(-0.05, np.nanmin([*ends.ravel(), *y])) - 0.02, max(1.05, np.nanmax([*ends.ravel(), *y])) + 0.02)
-    for at, both, family in zip(x, ends, shown["family"], strict=True):
-        axes.plot([at, at], both, color=look(family).colour, lw=1.2)
-    _front(axes, x, y)
-    _points(axes, shown, x, y)
+    for at, both, family in zip(heights, ends, shown["family"], strict=True):
+        stable.plot(both, [at, at], color=look(family).colour, lw=1.4)
+    _column(stable, shown, shown["transfer"].clip(*REACH).to_numpy(), heights)
+    stable.set_xlabel("transfer stability,\nwith 95 % interval")
+    stable.set_yticks(heights, [short(name) for name in shown["interpreter"]])
+    for axes, values, said in (
+        (passes, (shown["forward"] + shown["backward"]).to_numpy(), "passes per map,\nforward and backward"),
+        (memory, shown["memory"].to_numpy(), "memory per image in\nthe network (MiB)"),
+    ):
+        _prices(axes, shown, values, heights, said)
+    families_legend(figure, list(shown["family"]))
+    return headed(figure, "What stability costs; ringed: nobody above is as cheap")
+
+
+def priced(table: pd.DataFrame) -> pd.DataFrame:
+    """Those with a stability that ask the network, and are known to: what ``pareto`` shows, the most stable first."""
+    shown = table[table["transfer"].notna() & (table["forward"] + table["backward"] > 0)]
+    return shown.sort_values("transfer", ascending=False, kind="stable")
+
+
+def _column(axes: Axes, table: pd.DataFrame, values: np.ndarray, heights: np.ndarray) -> None:
+    for at, value, family in zip(heights, values, table["family"], strict=True):
+        axes.plot(value, at, look(family).marker, ms=5.5, mfc=look(family).colour, mec=PAPER, mew=0.6, zorder=3)
+    axes.grid(True)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_ylim(-0.6, len(table) - 0.4)
+
+
+def _prices(axes: Axes, table: pd.DataFrame, values: np.ndarray, heights: np.ndarray, said: str) -> None:
+    """A column of prices, the unbeaten ringed; the line is the least price so far, from the most stable downwards."""
+    axes.set_xlabel(said)
+    known = np.isfinite(values) & (values > 0)
+    if not known.any():
+        return
+    axes.set_xscale("log")
+    low, high = values[known].min() / 1.8, values[known].max() * 1.8
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if high / low > 60 else (1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xlabel("passes through the network per map, forward and backward")
-    axes.set_ylabel("transfer stability, with 95 % interval")
-    return headed(figure, "What stability costs; the line joins the best for their price")
+    axes.xaxis.set_minor_formatter(lambda *_: "")
+    _column(axes, table, np.where(known, values, np.nan), heights)
+    best = [np.flatnonzero(known)[i] for i in front(values[known], table["transfer"].to_numpy()[known])][::-1]
+    line = [*values[best], values[best[-1]]], [*heights[best], -0.6]
+    axes.step(*line, where="pre", color=QUIET, lw=1, ls=(0, (4, 2)), zorder=1)
+    axes.plot(values[best], heights[best], "o", ms=10, mfc="none", mec=INK, mew=1.1, zorder=3, label="unbeaten")
 
 
 def front(x: np.ndarray, y: np.ndarray) -> list[int]:
@@ -126,9 +184,3 @@ def front(x: np.ndarray, y: np.ndarray) -> list[int]:
         if not kept or y[i] > y[kept[-1]]:
             kept.append(int(i))
     return kept
-
-
-def _front(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
-    best = front(x, y)
-    steps = [*x[best], axes.get_xlim()[1]]
-    axes.step(steps, [*y[best], y[best[-1]]], where="post", color=QUIET, lw=1, ls=(0, (4, 2)), zorder=1)

@@ -14,6 +14,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.collections import QuadMesh
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -100,11 +102,36 @@ def headed(figure: Figure, title: str) -> Figure:
     return figure
 
 
+def colour_bar(axes: Axes, mesh: QuadMesh, said: str) -> Colorbar:
+    """Beside the axes, what the colours of a grid mean; short, as a grid may be high."""
+    bar = axes.figure.colorbar(mesh, ax=axes, pad=0.015, aspect=16, shrink=0.5, anchor=(0, 1))
+    bar.set_label(said)
+    bar.outline.set_visible(False)
+    return bar
+
+
 def short(label: str, most: int = 34) -> str:
     """A label as a figure can hold it: printable, long ones with their middle left out."""
     clean = one_line(label)
     half = most // 2
     return clean if len(clean) <= most else f"{clean[:half]}…{clean[-(most - half - 1) :]}"
+
+
+def wrapped(label: str, width: int, most: int = 2) -> str:
+    """A label in at most ``most`` lines of at most ``width`` letters; what is longer has its middle left out.
+
+    It is broken behind brackets, commas, colons and underscores, or anywhere if it would not fit otherwise.
+    """
+    clean = short(label, width * most)
+    lines = [""]
+    for piece in re.findall(r"[^(,:_ ]+[(,:_ ]*|[(,:_ ]+", clean):
+        if lines[-1] and len(lines[-1] + piece.rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    lines = [line.rstrip() for line in lines]
+    if len(lines) > most or max(map(len, lines)) > width:
+        lines = [clean[k : k + width] for k in range(0, len(clean), width)]
+    return "\n".join(lines)
 
 
 def png(figure: Figure) -> bytes:
@@ -113,7 +140,7 @@ def png(figure: Figure) -> bytes:
     with styled():
         FigureCanvasAgg(figure)
         figure.savefig(out, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
-    figure.set_layout_engine(None)  # places are found now, and the vector file need not look for them again
+    figure.set_layout_engine(None)  # places are found now; looked for again, those beside a colour bar would creep
     return out.getvalue()
 
 
@@ -123,6 +150,7 @@ def svg(figure: Figure) -> str:
     with styled():
         FigureCanvasSVG(figure)
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    figure.set_layout_engine(None)
     return out.getvalue()
 
 
@@ -173,20 +201,42 @@ def apart(positions: np.ndarray, gap: float, low: float, high: float) -> np.ndar
     return moved
 
 
-def name_points(axes: Axes, x: np.ndarray, y: np.ndarray, labels: Sequence[str], points_per_line: float = 12) -> None:
-    """Every point's label in a column to the right of the axes, with a thin line to its point.
+def assigned(x: np.ndarray, y: np.ndarray, edge: float, slots: np.ndarray) -> np.ndarray:
+    """For each point (x, y) the index of its own slot on the line x = ``edge``, so that no two leader lines cross.
 
-    The axes' limits must be set before.
+    The lines are the shortest in sum. Two that cross could swap their slots and be shorter, so none do; and as crossing
+    does not hang on the axes' scales, none do in whatever shape the axes are drawn.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    lengths = np.hypot(edge - np.asarray(x)[:, None], np.asarray(slots)[None] - np.asarray(y)[:, None])
+    return linear_sum_assignment(lengths)[1]
+
+
+def name_points(
+    axes: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    labels: Sequence[str],
+    families: Sequence[str],
+    points_per_line: float = 12,
+) -> None:
+    """Every point's label in a column to the right of the axes, with its mark again and a thin line to its point.
+
+    The axes' limits must be set before; their scales are linear.
     """
     if not len(labels):
         return
     _, height = axes.figure.get_size_inches()
-    low, high = axes.get_ylim()
-    gap = (high - low) * points_per_line / (72 * height * 0.8)
-    for i, at in enumerate(apart(y, gap, low, high)):
-        share = (at - low) / (high - low)
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    across, up = (np.asarray(x) - left) / (right - left), (np.asarray(y) - low) / (high - low)
+    slots = apart(up, points_per_line / (72 * height * 0.8), 0, 1)
+    for i, at in enumerate(slots[assigned(across, up, 1.02, slots)]):
+        how = look(families[i])
         axes.annotate(
-            short(labels[i]), (x[i], y[i]), (1.04, share), textcoords="axes fraction", va="center", fontsize=9,
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": QUIET, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 4},
+            "", (x[i], y[i]), (1.02, at), textcoords="axes fraction", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": QUIET, "shrinkA": 0, "shrinkB": 4},
         )  # fmt: skip
+        place = {"transform": axes.transAxes, "clip_on": False}
+        axes.plot(1.035, at, how.marker, ms=4.5, color=how.colour, **place)
+        axes.text(1.055, at, short(labels[i]), va="center", fontsize=9, **place)
