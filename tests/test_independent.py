@@ -168,6 +168,18 @@ def test_what_is_kept_is_the_ratio_of_sums_over_shared_images_written_again():
     np.testing.assert_allclose(found.value, [truths[i] for i in study.interpreters], atol=0.01)
 
 
+def test_controls_are_of_the_images_of_one_object():
+    world = replace(WORLD, active=True)
+    rows, header = synthetic.rows(world), synthetic.header(world)
+    scored = np.ones((len(TRUTHS), 6), bool)
+    before = controls.control(st.study(rows, header, "absolute", "input"), "randomised_top", scored).value
+    pairs = (rows["split"] == "pairs") & (rows["twin"] == "randomised_top")
+    spoilt = rows.assign(value=rows["value"].where(~pairs, 0.0))
+    assert pairs.any()
+    after = controls.control(st.study(spoilt, header, "absolute", "input"), "randomised_top", scored).value
+    np.testing.assert_array_equal(before, after)
+
+
 @pytest.mark.parametrize(("kept", "ranked"), [(0.9, True), (0.97, True), (0.99, False), (1.0, False)])
 def test_from_which_share_on_nobody_is_ranked(kept, ranked):
     world = replace(WORLD, truths=(*synthetic.REAL, synthetic.Truth("gate", "other", 0.95, independent=kept)))
