@@ -22,9 +22,9 @@ def control(what: Study, kind: Kind, scored: np.ndarray) -> Spread:
     """(s_control − s_randomised) / (s_honest − s_randomised), pooled over settings, mean over the metrics ``scored``.
 
     1: the control moves the maps no more than harmless fine-tuning does; 0: as much as re-drawing all weights. (i,),
-    with the jackknife's spread over settings, on images of one object; ``scored``: bool (i, m). ``independent``: another
-    network, fitted from another seed, on the images that it classifies as the label too; ``randomised_top``: the head
-    and the last block are re-drawn; ``wrong_class``: another class is explained. NaN where a run has no such control.
+    with the jackknife's spread over settings, on images of one object; ``scored``: bool (i, m). ``independent``:
+    another network, fitted from another seed, on the images that it classifies as the label too; ``randomised_top``:
+    the head and the last block are re-drawn; ``wrong_class``: another class is explained. NaN where a run has no such control.
     """
     return intervals.jackknife(*totals(what, kind), scored)
 
