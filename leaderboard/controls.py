@@ -24,7 +24,8 @@ def control(what: Study, kind: Kind, scored: np.ndarray) -> Spread:
     1: the control moves the maps no more than harmless fine-tuning does; 0: as much as re-drawing all weights. (i,),
     with the jackknife's spread over settings, on images of one object; ``scored``: bool (i, m). ``independent``:
     another network, fitted from another seed, on the images that it classifies as the label too; ``randomised_top``:
-    the head and the last block are re-drawn; ``wrong_class``: another class is explained. NaN where a run has no such control.
+    the head and the last block are re-drawn; ``wrong_class``: another class is explained. NaN where a run has no such
+    control.
     """
     return intervals.jackknife(*totals(what, kind), scored)
 
