@@ -144,8 +144,8 @@ def pareto(table: pd.DataFrame) -> Figure | None:
 
 
 def priced(table: pd.DataFrame) -> pd.DataFrame:
-    """Those with a stability that ask the network, and are known to: what ``pareto`` shows, the most stable first."""
-    shown = table[table["transfer"].notna() & (table["forward"] + table["backward"] > 0)]
+    """Those with a rank that ask the network, and are known to: what ``pareto`` shows, the most stable first."""
+    shown = table[(table["reason"] == "") & table["transfer"].notna() & (table["forward"] + table["backward"] > 0)]
     return shown.sort_values("transfer", ascending=False, kind="stable")
 
 
