@@ -201,7 +201,7 @@ def _winners(table: pd.DataFrame) -> list[str]:
     ranked = table[table["rank"].notna() & ~table["canary"]]
     if ranked.empty:
         return ["No interpreter could be ranked."]
-    if table.attrs["conditional"]:
+    if table.attrs.get("conditional"):
         return ["One network ranks nobody: what stands here is how stable each was on it."]
     best, last = ranked.iloc[0], ranked.iloc[-1]
     tied = [r.interpreter for r in ranked.iloc[1:].itertuples() if set(r.tie) & set(best["tie"])]

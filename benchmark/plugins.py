@@ -171,11 +171,12 @@ SIMPLE: Mapping[str, type] = {"int": Integral, "float": Real, "bool": Integral, 
 
 def _check_type(where: str, parameter: inspect.Parameter, value: object) -> None:
     """A word where a number belongs would end deep in a library that names neither the part nor the argument."""
-    hint = parameter.annotation
-    wanted = hint if isinstance(hint, str) else getattr(hint, "__name__", "")
+    annotation = parameter.annotation
+    wanted = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
     if wanted in SIMPLE and value is not parameter.default and not isinstance(value, SIMPLE[wanted]):
         found = f"{parameter.name} is {value!r}, of type {type(value).__name__}"
-        raise UnknownPart(f"{where}: {found}; {wanted} is right")
+        hint = " (in YAML 1.0e-6 is a number, and 1e-6 a word)" if wanted == "float" and isinstance(value, str) else ""
+        raise UnknownPart(f"{where}: {found}; {wanted} is right{hint}")
 
 
 def trait(interpreter: Callable, name: str, default: object) -> object:

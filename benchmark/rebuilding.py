@@ -126,9 +126,10 @@ class Rebuilding:
 
     @cached_property
     def narrow(self) -> Setting:
-        """The setting as if its suite had these cells alone, scored in one polarity."""
-        suite = self.setting.suite
-        return replace(self.setting, suite=replace(suite, cells=self.cells, polarities=suite.polarities[:1]))
+        """The setting as if its suite had it and these cells alone, scored in one polarity."""
+        suite, alone = self.setting.suite, replace(self.setting.architecture, seeds=(self.setting.seed,))
+        small = replace(suite, architectures=(alone,), cells=self.cells, polarities=suite.polarities[:1])
+        return Setting(small, alone, self.setting.seed)
 
     def outcome(self) -> Outcome:
         lines = [*self._certified(), *self._stabilities()]

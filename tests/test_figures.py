@@ -288,7 +288,11 @@ def test_prices_are_drawn_beside_the_names_and_the_unbeaten_ringed():
          ("blind", np.nan, 1, 1, 1.0), ("never asks", 0.2, 0, 0, 0.0)],
         columns=["interpreter", "transfer", "forward", "backward", "memory"],
     )  # fmt: skip
-    table = table.assign(family="gradients", transfer_low=table["transfer"], transfer_high=table["transfer"])
+    table.loc[len(table)] = ("a canary with a score", 1.0, 1, 0, 0.1)
+    reasons = ["prediction alone" if "canary" in name else "" for name in table["interpreter"]]
+    table = table.assign(
+        family="gradients", transfer_low=table["transfer"], transfer_high=table["transfer"], reason=reasons
+    )
     with style.styled():
         stable, passes, memory = scores.pareto(table[::-1]).axes
     assert [t.get_text() for t in stable.get_yticklabels()] == ["dear", "cheap", "beaten", "small"]

@@ -95,7 +95,8 @@ def test_a_figure_that_was_another_fails(built, tmp_path):
     (line,) = (line for line in done.stdout.splitlines() if line.endswith("  differs"))
     assert line.startswith("location:grad_cam")
     assert "agreement" in line
-    assert done.stdout.splitlines()[-1] == "1 of 17 figures differ by more"
+    # the two stabilities are left out: the rows were of a suite with another independent network
+    assert done.stdout.splitlines()[-1] == "1 of 15 figures differ by more"
 
 
 def test_what_was_never_built(built, tmp_path):

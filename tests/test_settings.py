@@ -73,7 +73,7 @@ def test_impossible_settings_are_refused_by_name(kind, settings, said):
     assert said in str(caught.value)
     with pytest.raises(UnknownPart) as caught:
         plugins.build("interpreters", Part(f"{kind.__module__}:{kind.__name__}", settings))
-    assert said in str(caught.value)
+    assert said.partition(";")[0] in str(caught.value)  # what is of no fitting type is refused before it is made
     assert "\n" not in str(caught.value)
 
 
