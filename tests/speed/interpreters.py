@@ -152,8 +152,9 @@ def grad_cams(name: str) -> dict[str, Asked]:
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     def ask(net: nn.Module, x: Tensor, y: Tensor) -> object:
+        leaf = x.clone().requires_grad_()  # its way back needs something that wants a gradient; our weights are frozen
         with getattr(pytorch_grad_cam, name)(net, [net.get_submodule(net.target_layer)]) as cam:
-            return cam(x, [ClassifierOutputTarget(int(t)) for t in y])
+            return cam(leaf, [ClassifierOutputTarget(int(t)) for t in y])
 
     return {"pytorch-grad-cam": ask}
 
