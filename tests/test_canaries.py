@@ -1,5 +1,7 @@
 """Canaries are what they claim to be, and say nothing about the model."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from unfooled import maps, patient, seeding
 from unfooled.baselines import canaries
 from unfooled.baselines.canaries import Brightness, CentreBlob, Constant, GatedEdges, Memoiser, RandomMap, Sobel
 
+NAMES = ("constant", "centre_blob", "brightness", "sobel", "gated_edges", "random_map", "memoiser")
 ALL = [Constant(), CentreBlob(), Brightness(), Sobel(), RandomMap(), Memoiser()]
 
 
@@ -107,5 +110,24 @@ def test_a_memoiser_keeps_the_first_models_gradient_per_image_and_target(images,
 def test_the_catalogue_names_them_all():
     from unfooled import plugins
 
-    for name in ("constant", "centre_blob", "brightness", "sobel", "gated_edges", "random_map", "memoiser"):
+    for name in NAMES:
         assert plugins.find("interpreters", name).__module__ == canaries.__name__
+
+
+def test_the_ranked_suite_exposes_all_of_them(tmp_path):
+    """From the rows that ship with ``standard``: seven canaries, none of them ranked, each for its own reason."""
+    from unfooled import runner, suite
+    from unfooled.leaderboard import ranking
+
+    standard = suite.load("standard")
+    kept = [p for p in standard.interpreters if p.use in {"simple_grad", "grad_cam"} or p.use in NAMES]
+    assert len(kept) == 9
+    options = runner.Options(store=tmp_path / "store", out=tmp_path / "runs")
+    made = runner.run(dataclasses.replace(standard, interpreters=tuple(kept)), options=options)
+    assert not list((tmp_path / "store").glob("rows/*")), "all of them ship"
+    table = ranking.scores(made.rows, made.header).set_index("interpreter")
+    assert ranking.canaries_exposed(table.reset_index()) == []
+    assert table.loc[table["canary"], "rank"].isna().all()
+    assert table.loc[["simple_grad", "grad_cam"], "rank"].tolist() == [1, 2]
+    kinds = {name: table.loc[name, "reason"].partition(":")[0] for name in NAMES}
+    assert kinds == dict.fromkeys(NAMES, "insensitive") | {"constant": "silent", "gated_edges": "prediction alone"}
