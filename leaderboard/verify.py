@@ -39,7 +39,11 @@ class NotComparable(UnfooledError):
 
 
 def to_verify(paths: Iterable[Path]) -> list[Path]:
-    """Files as they are named; of a folder the entries that are not verified yet."""
+    """Files as they are named; of a folder the entries that are not verified yet. Raises UnfooledError for neither."""
+    paths = list(paths)
+    for path in paths:
+        if not path.exists():
+            raise UnfooledError(f"{path}: no such file or folder; name entries, or the folder that holds them")
     return [file for path in paths for file in (checker.unverified(path) if path.is_dir() else [path])]
 
 

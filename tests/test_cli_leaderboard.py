@@ -35,8 +35,11 @@ def outcome(kind: str):
         (["verified", "refused"], 1),
     ],
 )
-def test_the_worst_outcome_of_several_is_the_exit_code(monkeypatch, kinds, code):
-    asked = []
+def test_the_worst_outcome_of_several_is_the_exit_code(monkeypatch, tmp_path, kinds, code):
+    monkeypatch.chdir(tmp_path)
+    asked, files = [], [f"{n}.json" for n in range(len(kinds))] or ["x"]
+    for name in files:
+        Path(name).touch()
 
     def verify_files(files, suite, store, options, jobs, say):
         asked.append((jobs, options))
@@ -44,9 +47,7 @@ def test_the_worst_outcome_of_several_is_the_exit_code(monkeypatch, kinds, code)
 
     monkeypatch.setattr(verify, "verify_files", verify_files)
     words = ("--jobs", "2", "--seed", "mine", "--enough", "5", "--seconds", "7", "--memory", "0.5")
-    done = (
-        called("verify", *[f"{n}.json" for n in range(len(kinds))], *words) if kinds else called("verify", "x", *words)
-    )
+    done = called("verify", *files, *words)
     assert done.exit_code == code
     ((jobs, options),) = asked
     assert (jobs, options.nonce, options.enough, options.limits.seconds) == (2, "mine", 5, 7)
@@ -57,8 +58,18 @@ def test_the_worst_outcome_of_several_is_the_exit_code(monkeypatch, kinds, code)
         assert ("unchecked: the moon" in line) == (kind in ("verified", "failed", "differs"))
 
 
-def test_a_nonce_is_drawn_anew_and_said(monkeypatch):
+def test_what_is_not_there_is_a_wrong_call():
+    done = called("verify", "nowhere.json")
+    assert done.exit_code == 2
+    assert (
+        done.stderr == "unfooled: nowhere.json: no such file or folder; name entries, or the folder that holds them\n"
+    )
+
+
+def test_a_nonce_is_drawn_anew_and_said(monkeypatch, tmp_path):
     seen = []
+    monkeypatch.chdir(tmp_path)
+    Path("x.json").touch()
     monkeypatch.setattr(verify, "verify_files", lambda *words: seen.append(words[3].nonce) or [])
     said = [called("verify", "x.json").stderr for _ in range(2)]
     assert seen[0] != seen[1]
