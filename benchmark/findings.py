@@ -85,8 +85,7 @@ class Findings:
     @cached_property
     def ranks(self) -> pd.DataFrame:
         """Every interpreter's rank under every way to score that ranks two or more."""
-        ranks = multiverse.multiverse(self.run.rows, self.run.header)
-        return ranks[ranks.notna().sum(axis=1) > 1]
+        return multiverse.comparing(multiverse.multiverse(self.run.rows, self.run.header))
 
     @cached_property
     def friedman(self) -> tuple[list[str], Friedman]:

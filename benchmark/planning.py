@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from unfooled import adaptive, building, gathering, runner
 from unfooled.adaptive import Extent
 from unfooled.store import Store
-from unfooled.suite import Setting, Suite
+from unfooled.suite import Suite
 from unfooled.types import Part
 
 
@@ -26,25 +26,22 @@ def plan(suite: Suite, interpreters: Iterable[Part], options: runner.Options, ex
     lines.append(
         f"then {len(suite.interpreters)} interpreters × {len(suite.settings())} settings, {options.jobs} processes"
     )
-    lines.append(_answers_found(suite, suite.settings(), suite.interpreters, store, None))
+    units = gathering.unit_keys(suite.settings(), suite.interpreters, store)
+    lines.append(_found("answers", units.values(), store))
     if extent:
-        settings = adaptive.settings(suite, extent)
-        lines.append(
-            _answers_found(suite, settings, runner.attacked(suite, interpreters, extent, store), store, extent)
-        )
+        parts = runner.attacked(suite, interpreters, extent, store)
+        keys = [
+            adaptive.rows_key(s, p, extent, units[s.name, p.label])
+            for s in adaptive.settings(suite, extent)
+            for p in parts
+            if adaptive.cells(suite, p, extent)
+        ]
+        lines.append(_found("answers of models fooled against each interpreter itself", keys, store))
     lines.append("no network to make" if not missing else f"{missing} networks to make, which takes the most time")
     return "\n".join(lines)
 
 
-def _answers_found(
-    suite: Suite, settings: list[Setting], parts: Iterable[Part], store: Store, extent: Extent | None
-) -> str:
-    """How many answers lie in the store, of the suite's networks, or of those that are fooled against each itself."""
-    parts = [p for p in parts if extent is None or adaptive.cells(suite, p, extent)]
-    units = gathering.unit_keys(settings, parts, store)
-    keys = [units[s.name, p.label] for s in settings for p in parts]
-    if extent:
-        keys = [adaptive.rows_key(s, p, extent, units[s.name, p.label]) for s in settings for p in parts]
-    found = sum(store.find("rows", key) is not None for key in keys)
-    words = "answers of models fooled against each interpreter itself" if extent else "answers"
-    return f"{words}: {found} of {len(keys)} found, {len(keys) - found} to ask for"
+def _found(words: str, keys: Iterable[str], store: Store) -> str:
+    """How many of these rows lie in the store."""
+    there = [store.find("rows", key) is not None for key in keys]
+    return f"{words}: {sum(there)} of {len(there)} found, {there.count(False)} to ask for"

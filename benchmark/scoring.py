@@ -43,10 +43,11 @@ class Ruler:
         values = np.empty((len(self.own), len(self.measures), silent.shape[1]), np.float32)
         for k, polarity in enumerate(self.own):
             lost = silent[k] & ~self.silent[k]
+            shuffled = self._shuffled(polarity) if randomised and lost.any() else None
             for m, (measure, state) in enumerate(zip(self.measures, self.states[polarity], strict=True)):
                 value = measure.against(state, answer[polarity])
-                if randomised and lost.any():
-                    value = np.where(lost, measure.against(state, self._shuffled(polarity)), value)
+                if shuffled is not None:
+                    value = np.where(lost, measure.against(state, shuffled), value)
                 gone = self.silent[k] if randomised else lost | self.silent[k]
                 values[k, m] = np.where(gone, np.nan, value)
         return values, silent

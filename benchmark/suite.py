@@ -82,7 +82,7 @@ class Setting:
     def name(self) -> str:
         return f"{self.architecture.name}-{self.seed}"
 
-    @property
+    @cached_property  # its own keys are found once, too
     def other(self) -> Setting | None:
         """Whose original is this one's *independent* twin: the next seed's of its architecture, or, where there is but
         one seed, the next setting's of the suite. None where there is no other."""

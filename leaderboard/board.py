@@ -23,7 +23,7 @@ from markupsafe import Markup
 from unfooled.leaderboard import checker, drawing, parts
 from unfooled.leaderboard.checker import Checked
 from unfooled.leaderboard.drawing import Line
-from unfooled.leaderboard.entry import Entry
+from unfooled.leaderboard.entry import INTERVALS, Entry
 from unfooled.leaderboard.reference import Reference
 from unfooled.leaderboard.standings import Standing, Standings, standings
 from unfooled.types import UnfooledError
@@ -155,7 +155,7 @@ def _record(row: Standing) -> dict[str, object]:
     scores = entry.scores
     ends = {
         f"{name}{end}": getattr(getattr(scores, name), which)
-        for name in ("transfer", "attacked", "adaptive", "independent")
+        for name in INTERVALS
         for end, which in (("", "value"), ("_low", "low"), ("_high", "high"))
     }
     return {

@@ -66,7 +66,7 @@ def _scores(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(k,) transfer stability over these cells, and (resamples, k)."""
     counted = st.counted_metrics(what)
-    scored = counted & st.sensitive(counted)[:, None]
+    scored = st.averaged(counted)
     member = st.columns(what)["transfer"] & np.isin(what.cells, cells)[:, None]
     which = [what.interpreters.index(n) for n in names]
     return st.value(what, member, scored)[which], st.bootstrap(what, member, scored, resamples)[:, which]

@@ -78,7 +78,7 @@ class Outcome:
 def judged(entry: Entry, what: Setting, outcome: Outcome) -> Challenge:
     """The challenge beside the cells of the entry that are most like it."""
     counted = np.array([[m.range_low is not None and m.range_low >= st.LEAST_RANGE for m in entry.metrics]])
-    scored = counted & st.sensitive(counted)[:, None]
+    scored = st.averaged(counted)
     everything = np.ones((1, 1), bool)
     found = st.stability(outcome.study, everything, scored)
     low, high = (float(end[0]) for end in found.interval())

@@ -8,9 +8,7 @@ import numpy as np
 
 from unfooled.leaderboard import parts
 from unfooled.leaderboard.complaints import Complaint
-from unfooled.leaderboard.entry import Entry, Interval, Metric
-
-ENDS = ("transfer", "attacked", "adaptive", "independent")
+from unfooled.leaderboard.entry import INTERVALS, Entry, Interval, Metric
 
 ROUNDING = 2e-4
 """Largest step that rounding the parts makes in an aggregate. Means are known to 5e-7, so a quotient of two differences
@@ -21,7 +19,7 @@ of them, the lower one at least 0.1, to 4 · 5e-7 / 0.1 = 2e-5; a jackknife of n
 def inconsistencies(entries: Sequence[Entry]) -> list[list[Complaint]]:
     """For each entry of one suite, whose blocks are whole, what does not follow from its parts."""
     right = parts.aggregates(entries)
-    ends = {k: (getattr(right, k).value, *getattr(right, k).interval()) for k in ENDS}
+    ends = {k: (getattr(right, k).value, *getattr(right, k).interval()) for k in INTERVALS}
     return [
         [c for k, v in ends.items() for c in _interval(f"scores.{k}", entry, k, *(end[i] for end in v))]
         + _number("scores.worst", entry.scores.worst, right.worst[i])

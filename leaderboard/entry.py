@@ -197,6 +197,10 @@ class Scores(Model):
     """share of images whose original map says something"""
 
 
+INTERVALS = tuple(name for name, field in Scores.model_fields.items() if field.annotation is Interval)
+"""the scores that have an interval"""
+
+
 class Cost(Model):
     """What one map takes."""
 

@@ -42,7 +42,7 @@ class Evidence:
     def scored(self) -> np.ndarray:
         """bool (i, m): the metrics that count, none of an interpreter that is insensitive."""
         counted = st.counted_metrics(self.study)
-        return counted & st.sensitive(counted)[:, None]
+        return st.averaged(counted)
 
     @cached_property
     def ranked(self) -> np.ndarray:

@@ -45,7 +45,7 @@ def beside(what: Study, member: Mapping[str, np.ndarray], counted: np.ndarray) -
 
 
 def _independent(what: Study, counted: np.ndarray) -> dict[str, np.ndarray]:
-    kept = controls.control(what, "independent", counted & st.sensitive(counted)[:, None])
+    kept = controls.control(what, "independent", st.averaged(counted))
     low, high = kept.interval()
     return {"independent": kept.value, "independent_low": low, "independent_high": high}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from unfooled.leaderboard import stability as st
-from unfooled.leaderboard.controls import MOST_ALIKE
+from unfooled.leaderboard.controls import prediction_alone
 from unfooled.leaderboard.facts import beside
 
 MEAN = "mean"
@@ -71,12 +71,17 @@ def _of_polarity(rows, header, at, polarity, labels, found) -> Iterator[pd.Serie
     member, counted = st.columns(what), st.counted_metrics(what)
     facts = beside(what, member, counted)
     whole = (facts["coverage"] >= st.LEAST_COVERAGE) & (facts["missing"] == 0)
-    able = (whole & ~(facts["independent"] >= MOST_ALIKE)).to_numpy()
+    able = (whole & (facts["independent"].map(prediction_alone) == "")).to_numpy()
     for one in (s for s in found if s.polarity == polarity):
         chosen = np.isin(what.metrics, one.labels)
         enough = st.sensitive(counted[:, chosen]) & able
         values = st.value(what, member["transfer"], counted & chosen & enough[:, None])
         yield pd.Series(values, index=what.interpreters).rank(ascending=False, method="min")
+
+
+def comparing(ranks: pd.DataFrame) -> pd.DataFrame:
+    """The specifications of a multiverse that rank two interpreters or more."""
+    return ranks[ranks.notna().sum(axis=1) > 1]
 
 
 def rank_ranges(ranks: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +90,7 @@ def rank_ranges(ranks: pd.DataFrame) -> pd.DataFrame:
     Specifications that rank fewer than two are left out. The frame's ``attrs``: those of the multiverse, and
     ``choices``: level → what there is to choose, ``variant`` naming each varied metric; ``specifications``: how many.
     """
-    ranks = ranks[ranks.notna().sum(axis=1) > 1]
+    ranks = comparing(ranks)
     found = {"best_rank": ranks.min(), "median_rank": ranks.median(), "worst_rank": ranks.max()}
     frame = pd.DataFrame(found).assign(specifications=ranks.notna().sum()).rename_axis("interpreter").reset_index()
     frame.attrs = {**ranks.attrs, "choices": _choices(ranks.index), "specifications": len(ranks)}

@@ -19,7 +19,7 @@ from unfooled.types import UnknownPart
 def _ranked(what: Study) -> tuple[list[str], Spread, np.ndarray]:
     """The ranked interpreters, the joint spread of their transfer stability, their positions in the study."""
     member, counted = st.columns(what), st.counted_metrics(what)
-    scored = counted & st.sensitive(counted)[:, None]
+    scored = st.averaged(counted)
     spread = st.stability(what, member["transfer"], scored)
     which = np.flatnonzero((beside(what, member, counted)["reason"] == "").to_numpy() & np.isfinite(spread.value))
     return [what.interpreters[i] for i in which], spread[which], which

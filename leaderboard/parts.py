@@ -107,7 +107,7 @@ def aggregates(entries: Sequence[Entry]) -> Aggregates:
     member = _columns(what, entries)
     span, low = st.ranges(what) if len(what.settings) > 1 else _reported_ranges(entries, what)
     counted = np.nan_to_num(low, nan=-1) >= st.LEAST_RANGE
-    scored = counted & st.sensitive(counted)[:, None]
+    scored = st.averaged(counted)
     adaptive, attack = _least(what, member["adaptive"], scored, _manipulations(what))
     worst, cell = _least(what, member["attacked"] | member["transfer"], scored, {c: [c] for c in what.cells})
     return Aggregates(
@@ -139,7 +139,7 @@ class Breakdown:
 def breakdown(entries: Sequence[Entry], counted: np.ndarray) -> Breakdown:
     """Transfer by setting, and stability by cell, over the metrics that count."""
     what = study_of(entries)
-    scored = counted & st.sensitive(counted)[:, None]
+    scored = st.averaged(counted)
     by_setting = intervals.pooled_ratios(*st.totals(what, _columns(what, entries)["transfer"]), scored)
     top, bottom = (np.nansum(d, 0) for d in what.differences)
     return Breakdown(what.settings, what.cells, by_setting, intervals.pooled_ratios(top, bottom, scored))

@@ -53,7 +53,7 @@ def ranked_table(what: Study, polarity: str, at: str) -> pd.DataFrame:
     """``scores`` of a study that is already made."""
     member, counted = st.columns(what), st.counted_metrics(what)
     facts = beside(what, member, counted)
-    scored = counted & st.sensitive(counted)[:, None]
+    scored = st.averaged(counted)
     transfer = st.stability(what, member["transfer"], scored)
     parts = [
         facts,
@@ -166,7 +166,7 @@ def by(
     """
     what = st.study(rows, header, polarity, at)
     member, counted = st.columns(what), st.counted_metrics(what)
-    scored = counted & st.sensitive(counted)[:, None]
+    scored = st.averaged(counted)
     parts = [
         _part(study, group, name, cells, metrics, member)
         for name, study, cells, metrics in _groups(what, group, scored, counted)

@@ -15,6 +15,7 @@ from unfooled import building, plugins, records, seeding
 from unfooled.asking import Interview, Question
 from unfooled.leaderboard import challenge, checker, sandbox, spotcheck, submission
 from unfooled.leaderboard import stability as st
+from unfooled.leaderboard.blocks import CONTROLS
 from unfooled.leaderboard.entry import Block, Entry
 from unfooled.leaderboard.sandbox import Limits, Worker
 from unfooled.leaderboard.verified import Challenge, Recomputed
@@ -27,7 +28,7 @@ Say = Callable[[str], None]
 ADAPTIVE = "adaptive stability: reported, not verified"
 """models fooled against the entry's own interpreter would have to be made again"""
 
-UNCOMPARED = ("randomised_top", "self", "wrong_class")
+UNCOMPARED = {*CONTROLS} - {"independent"}
 """controls that calibrate nothing"""
 
 INDEPENDENT = "the independent network: no cell was drawn on its images"

@@ -93,7 +93,7 @@ def tolerance(entry: Entry, block: Block, shaken: list[float | None] | None = No
 def totals(entry: Entry, cells: Sequence[Recomputed]) -> dict[str, float | None]:
     """Stability over the drawn cells alone, as reported and as recomputed."""
     counted = np.array([[m.range_low is not None and m.range_low >= st.LEAST_RANGE for m in entry.metrics]])
-    scored = counted & st.sensitive(counted)[:, None]
+    scored = st.averaged(counted)
     return {which: _total(cells, which, scored) for which in ("reported", "recomputed")}
 
 

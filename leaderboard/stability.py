@@ -226,6 +226,11 @@ def sensitive(counted: np.ndarray) -> np.ndarray:
     return counted.sum(1) >= LEAST_SHARE_OF_METRICS * counted.shape[1] - 1e-9
 
 
+def averaged(counted: np.ndarray) -> np.ndarray:
+    """bool (i, m): the metrics that make a score: those that count, and none of an interpreter that is insensitive."""
+    return counted & sensitive(counted)[:, None]
+
+
 def coverage(what: Study) -> np.ndarray:
     """(i,): share of the run's images on which the original's map says something; NaN without any row."""
     valid = sum((b.valid & b.present).sum(1) for b in what.blocks)

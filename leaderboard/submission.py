@@ -15,7 +15,7 @@ from unfooled.leaderboard import names, ranking
 from unfooled.leaderboard import stability as st
 from unfooled.leaderboard.blocks import Block
 from unfooled.leaderboard.checker import check_entry, complaints_of
-from unfooled.leaderboard.entry import FORMAT, SUFFIX, Entry, as_json
+from unfooled.leaderboard.entry import FORMAT, INTERVALS, SUFFIX, Entry, as_json
 from unfooled.leaderboard.reference import Reference, shipped
 from unfooled.plugins import near_miss
 from unfooled.records import Run
@@ -192,7 +192,7 @@ def _scores(table: pd.Series) -> dict:
         }
 
     return {
-        **{name: interval(name) for name in ("transfer", "attacked", "adaptive", "independent")},
+        **{name: interval(name) for name in INTERVALS},
         "adaptive_worst": table["adaptive_worst"],
         "worst": _number(table["worst"]),
         "worst_cell": table["worst_cell"],

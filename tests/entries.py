@@ -12,8 +12,7 @@ import synthetic_rows as synthetic
 
 from unfooled import merkle
 from unfooled.leaderboard import parts, submission
-from unfooled.leaderboard.consistency import ENDS
-from unfooled.leaderboard.entry import Block, Entry, Interval, as_json
+from unfooled.leaderboard.entry import INTERVALS, Block, Entry, Interval, as_json
 from unfooled.leaderboard.reference import Reference
 from unfooled.records import Run
 
@@ -109,7 +108,7 @@ def aggregated(one: Entry, found: parts.Aggregates, i: int) -> dict:
 
     ends = {
         name: Interval(value=number(s.value[i]), low=number(s.interval()[0][i]), high=number(s.interval()[1][i]))
-        for name in ENDS
+        for name in INTERVALS
         for s in [getattr(found, name)]
     }
     words = {"worst": number(found.worst[i]), "worst_cell": found.worst_cell[i]}
